@@ -1,0 +1,113 @@
+//! `hoi inspect`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::load_bundle;
+use crate::bundle::{Manifest, ModelBundle};
+use crate::engine::{Engine, GraphRequest, Model, TractEngine, display_shape};
+use crate::pipeline::HoiPipeline;
+
+#[derive(Args)]
+pub(super) struct InspectArgs {
+    /// Bundle folder [default: the bundle that is part of the program]
+    bundle: Option<PathBuf>,
+    /// Print the manifest and the graphs' inputs and outputs as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let bundle = load_bundle(args.bundle.as_ref())?;
+    let engine = TractEngine::default();
+    // What is shown has been loaded: a bundle that cannot run is an error here too.
+    HoiPipeline::new(&bundle, &engine)?;
+    let manifest = bundle.manifest();
+    let graphs = [&manifest.detector.file, &manifest.head.file]
+        .map(|file| graph(&engine, &bundle, file).map(|model| (file.clone(), model)));
+    let [detector, head] = graphs;
+    let graphs = [detector?, head?];
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let tensors: serde_json::Map<String, serde_json::Value> = graphs
+            .iter()
+            .map(|(file, m)| (file.clone(), json!({"inputs": m.inputs(), "outputs": m.outputs()})))
+            .collect();
+        let all = json!({
+            "schema": "hoi.inspect/1", "origin": bundle.origin(), "engine": engine.name(), "manifest": manifest, "graphs": tensors
+        });
+        writeln!(out, "{all}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    write_manifest(&mut out, &bundle, manifest)?;
+    for (file, model) in &graphs {
+        writeln!(out, "graph {file} on {}", engine.name())?;
+        for (what, tensors) in [("input", model.inputs()), ("output", model.outputs())] {
+            for t in tensors {
+                writeln!(out, "  {what:7} {:16} {} {}", t.name, t.element, display_shape(&t.shape))?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn graph(engine: &TractEngine, bundle: &ModelBundle, file: &str) -> anyhow::Result<Box<dyn Model>> {
+    Ok(engine.load(bundle.file(file).unwrap_or_default(), &GraphRequest::default())?)
+}
+
+fn write_manifest(out: &mut impl Write, bundle: &ModelBundle, m: &Manifest) -> std::io::Result<()> {
+    writeln!(out, "{} {}  ({})", m.name, m.version, bundle.origin().display())?;
+    writeln!(out, "  {}", m.description)?;
+    writeln!(out, "files")?;
+    for (name, entry) in &m.files {
+        let precision = m.precision.get(name).map_or(String::new(), |p| format!("  {p}"));
+        writeln!(
+            out,
+            "  {name:18} {:>9} bytes  sha256 {}..{precision}",
+            entry.bytes,
+            entry.sha256.get(..12).unwrap_or("")
+        )?;
+    }
+    let d = &m.detector;
+    writeln!(
+        out,
+        "detector  family {}, input {} {:?} {:?}, resize {:?}, {} classes, score from {}",
+        d.decoder.family(),
+        d.input.name,
+        d.input.shape,
+        d.input.colour,
+        d.input.resize,
+        d.classes.len(),
+        d.min_score
+    )?;
+    let p = &m.pairing;
+    writeln!(
+        out,
+        "pairing   NMS IoU {}, score from {}, {}..{} humans, {}..{} objects",
+        p.nms_iou, p.min_score, p.humans.min, p.humans.max, p.objects.min, p.objects.max
+    )?;
+    let v = &m.vocabulary;
+    let interactions: usize = v.valid.values().map(Vec::len).sum();
+    writeln!(
+        out,
+        "words     {} object classes, {} verbs, {interactions} interactions",
+        v.objects.len(),
+        v.verbs.len()
+    )?;
+    writeln!(out, "fusion    {:?}", m.fusion)?;
+    for t in &m.training {
+        writeln!(out, "trained   {}: {}; licence: {}; from {}", t.part, t.data, t.licence, t.source)?;
+    }
+    for a in &m.accuracy {
+        writeln!(
+            out,
+            "measured  {} {:.2}  {}, {}\n          by {}",
+            a.metric, a.value, a.data_set, a.setting, a.command
+        )?;
+    }
+    Ok(())
+}

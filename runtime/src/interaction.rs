@@ -1,0 +1,259 @@
+//! The interaction head: pairs and features in, verb logits out.
+
+use ndarray::{Array1, Array2, ArrayD, Ix2};
+
+use crate::bundle::ModelBundle;
+use crate::detector::Detection;
+use crate::engine::{Dim, Engine, EngineError, GraphRequest, Model, Tensor, TensorSpec, display_shape};
+use crate::geometry::{BBox, Size};
+use crate::pairing::HumanObjectPair;
+use crate::spatial::{FeatureGrid, SPATIAL_LEN, entity_masks, pair_masks, spatial_encoding};
+
+/// Why a head could not be loaded or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InteractionError {
+    /// The graph does not load or run.
+    #[error("interaction head `{file}`: {cause}")]
+    Engine {
+        /// The graph's file.
+        file: String,
+        /// What the engine says.
+        cause: EngineError,
+    },
+    /// An input that is not in the head's contract, or of another shape.
+    #[error("interaction head `{file}`: input `{name}` {found}: the contract has {expected}")]
+    Contract {
+        /// The graph's file.
+        file: String,
+        /// The input or output.
+        name: String,
+        /// What the manifest says.
+        found: String,
+        /// What the contract says.
+        expected: String,
+    },
+    /// A feature map that the head wants and the detector does not give.
+    #[error("interaction head `{file}`: it takes `{name}`, which the detector's `taps` do not give")]
+    MissingFeature {
+        /// The graph's file.
+        file: String,
+        /// The input.
+        name: String,
+    },
+    /// The head answered with a number that is none.
+    #[error("interaction head `{file}`: logit {verb} of pair {pair} is {value}: its weights are damaged")]
+    NotFinite {
+        /// The graph's file.
+        file: String,
+        /// Row.
+        pair: usize,
+        /// Column.
+        verb: usize,
+        /// The value.
+        value: f32,
+    },
+}
+
+/// A loaded interaction head.
+pub struct InteractionHead {
+    model: Box<dyn Model>,
+    file: String,
+    inputs: Vec<TensorSpec>,
+    verbs: usize,
+}
+
+/// The shape that the contract gives an input, `None` for a name it does not know. `feature` maps are checked by rank only.
+fn contract(name: &str, spec: &TensorSpec) -> Option<TensorSpec> {
+    let symbol = |s: &str| Dim::Symbol(s.to_owned());
+    // Names of the symbols are free; only which dimensions are symbolic is part of the contract.
+    let first = spec.shape.first().cloned().filter(|d| matches!(d, Dim::Symbol(_)));
+    let rows = |s| first.clone().unwrap_or_else(|| symbol(s));
+    Some(match name {
+        "entity_masks" => TensorSpec::f32(name, vec![rows("N"), spec.shape.get(1).cloned()?]),
+        "pair_masks" => TensorSpec::f32(name, vec![rows("P"), spec.shape.get(1).cloned()?]),
+        "human_index" | "object_index" | "object_class" => TensorSpec::i64(name, vec![rows("P")]),
+        "spatial" => TensorSpec::f32(name, vec![rows("P"), Dim::Fixed(SPATIAL_LEN)]),
+        _ if is_feature(name) => {
+            let [one, c, h, w] = spec.shape.as_slice() else { return None };
+            (*one == Dim::Fixed(1))
+                .then(|| TensorSpec::f32(name, vec![one.clone(), c.clone(), h.clone(), w.clone()]))?
+        }
+        _ => return None,
+    })
+}
+
+fn is_feature(name: &str) -> bool {
+    name == "feature"
+        || name.strip_prefix("feature_").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+impl InteractionHead {
+    /// Loads the bundle's head and checks its inputs and outputs against the contract.
+    ///
+    /// # Errors
+    /// [`InteractionError`] naming file, input and what the contract has.
+    pub fn load(engine: &dyn Engine, bundle: &ModelBundle) -> Result<Self, InteractionError> {
+        let spec = &bundle.manifest().head;
+        let file = spec.file.clone();
+        let broken = |name: &str, found: String, expected: &str| InteractionError::Contract {
+            file: file.clone(),
+            name: name.to_owned(),
+            found,
+            expected: expected.to_owned(),
+        };
+        for input in &spec.inputs {
+            let found = || format!("is {} {}", input.element, display_shape(&input.shape));
+            match contract(&input.name, input) {
+                None => {
+                    return Err(broken(
+                        &input.name,
+                        found(),
+                        "feature, feature_1.. [1, C, h, w], entity_masks, pair_masks, human_index, object_index, spatial, object_class",
+                    ));
+                }
+                Some(want) if want != *input => {
+                    return Err(broken(
+                        &input.name,
+                        found(),
+                        &format!("{} {}", want.element, display_shape(&want.shape)),
+                    ));
+                }
+                Some(_) => {}
+            }
+            if is_feature(&input.name) && !bundle.manifest().detector.taps.contains_key(&input.name) {
+                return Err(InteractionError::MissingFeature { file, name: input.name.clone() });
+            }
+        }
+        for (i, input) in spec.inputs.iter().enumerate() {
+            if spec.inputs[..i].iter().any(|other| other.name == input.name) {
+                return Err(broken(&input.name, "is listed twice".into(), "each input once"));
+            }
+            let taps = &bundle.manifest().detector.taps;
+            if matches!(input.name.as_str(), "entity_masks" | "pair_masks") && !taps.contains_key("feature") {
+                return Err(InteractionError::MissingFeature { file, name: "feature".into() });
+            }
+        }
+        if let Some(output) = spec.outputs.iter().find(|o| o.name != "verb_logits") {
+            let found = "is listed as an output".to_owned();
+            return Err(broken(
+                &output.name,
+                found,
+                "verb_logits alone: the fusion rules of this version use no other",
+            ));
+        }
+        let verbs = bundle.vocabulary().verb_count();
+        let columns = Dim::Fixed(verbs);
+        let logits = spec.outputs.iter().find(|o| o.name == "verb_logits");
+        if !logits.is_some_and(|o| o.shape.len() == 2 && o.shape[1] == columns) {
+            let found = logits.map_or("is missing".to_owned(), |o| format!("is {}", display_shape(&o.shape)));
+            return Err(broken(
+                "verb_logits",
+                found,
+                &format!("[P, {verbs}], a column for each verb of the vocabulary"),
+            ));
+        }
+        let request = GraphRequest { inputs: spec.inputs.clone(), outputs: vec!["verb_logits".into()] };
+        let model = engine
+            .load(bundle.file(&spec.file).unwrap_or_default(), &request)
+            .map_err(|cause| InteractionError::Engine { file: file.clone(), cause })?;
+        let have = &model.outputs()[0].shape;
+        if have.len() != 2 || have[1] != columns {
+            return Err(broken(
+                "verb_logits",
+                format!("is {} in the graph", display_shape(have)),
+                &format!("[P, {verbs}]"),
+            ));
+        }
+        Ok(Self { model, file, inputs: spec.inputs.clone(), verbs })
+    }
+
+    /// Verb logits `[P, V]` of the pairs, in their order. No pairs: an empty array, and the graph is not run.
+    ///
+    /// `entities` in pixels of a picture of size `picture`; `features` are the detector's taps by head input.
+    ///
+    /// # Errors
+    /// [`InteractionError`] when a feature is missing, the engine fails, or a logit is not finite.
+    pub fn run(
+        &self,
+        entities: &[Detection],
+        pairs: &[HumanObjectPair],
+        picture: Size,
+        features: &[(String, Tensor)],
+    ) -> Result<Array2<f32>, InteractionError> {
+        if pairs.is_empty() {
+            return Ok(Array2::zeros((0, self.verbs)));
+        }
+        let mut inputs = Vec::with_capacity(self.inputs.len());
+        for spec in &self.inputs {
+            inputs.push(self.input(spec, entities, pairs, picture, features)?);
+        }
+        let engine = |cause| InteractionError::Engine { file: self.file.clone(), cause };
+        let outputs = self.model.run(inputs).map_err(engine)?;
+        let logits = outputs.into_iter().next().and_then(|t| match t {
+            Tensor::F32(a) => a.into_dimensionality::<Ix2>().ok(),
+            Tensor::I64(_) => None,
+        });
+        let logits = logits.filter(|l| l.dim() == (pairs.len(), self.verbs)).ok_or_else(|| {
+            engine(EngineError::Run { reason: format!("verb_logits is not [{}, {}]", pairs.len(), self.verbs) })
+        })?;
+        if let Some(((pair, verb), &value)) = logits.indexed_iter().find(|(_, v)| !v.is_finite()) {
+            return Err(InteractionError::NotFinite { file: self.file.clone(), pair, verb, value });
+        }
+        Ok(logits)
+    }
+
+    fn input(
+        &self,
+        spec: &TensorSpec,
+        entities: &[Detection],
+        pairs: &[HumanObjectPair],
+        picture: Size,
+        features: &[(String, Tensor)],
+    ) -> Result<Tensor, InteractionError> {
+        let indices =
+            |f: &dyn Fn(&HumanObjectPair) -> i64| Tensor::I64(pairs.iter().map(f).collect::<Array1<i64>>().into_dyn());
+        let boxes = || -> Vec<BBox> { entities.iter().map(|e| e.bbox).collect() };
+        Ok(match spec.name.as_str() {
+            "spatial" => {
+                let mut spatial = Array2::zeros((pairs.len(), SPATIAL_LEN));
+                for (mut row, pair) in spatial.rows_mut().into_iter().zip(pairs) {
+                    let encoding = spatial_encoding(&entities[pair.human].bbox, &entities[pair.object].bbox, picture);
+                    row.iter_mut().zip(encoding).for_each(|(r, e)| *r = e);
+                }
+                Tensor::F32(spatial.into_dyn())
+            }
+            "object_class" => indices(&|p| i64::from(entities[p.object].class.0)),
+            "human_index" => indices(&|p| p.human as i64),
+            "object_index" => indices(&|p| p.object as i64),
+            "entity_masks" => Tensor::F32(entity_masks(&boxes(), self.grid(features, picture)?).into_dyn()),
+            "pair_masks" => {
+                let boxes: Vec<_> = pairs.iter().map(|p| (entities[p.human].bbox, entities[p.object].bbox)).collect();
+                Tensor::F32(pair_masks(&boxes, self.grid(features, picture)?).into_dyn())
+            }
+            name => Tensor::F32(self.feature(features, name)?.clone()),
+        })
+    }
+
+    fn feature<'f>(&self, features: &'f [(String, Tensor)], name: &str) -> Result<&'f ArrayD<f32>, InteractionError> {
+        features
+            .iter()
+            .find(|(n, _)| n == name)
+            .and_then(|(_, t)| t.as_f32())
+            .ok_or_else(|| InteractionError::MissingFeature { file: self.file.clone(), name: name.to_owned() })
+    }
+
+    /// The cells that masks are laid over: those of `feature`. Its map covers the whole picture (stretch) by contract.
+    fn grid(&self, features: &[(String, Tensor)], picture: Size) -> Result<FeatureGrid, InteractionError> {
+        let shape = self.feature(features, "feature")?.shape();
+        match shape {
+            [1, _, rows, columns] => Ok(FeatureGrid { columns: *columns, rows: *rows, picture }),
+            _ => Err(InteractionError::Contract {
+                file: self.file.clone(),
+                name: "feature".into(),
+                found: format!("is {shape:?}"),
+                expected: "[1, C, h, w]".into(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The command `hoi`.
+
+fn main() -> std::process::ExitCode {
+    hoi_runtime::cli::main()
+}

@@ -1,0 +1,176 @@
+//! The way of a frame: picture -> detections -> pairs -> verb logits -> triplets, each step timed.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::bundle::ModelBundle;
+use crate::detector::{Detection, Detector, DetectorError};
+use crate::engine::Engine;
+use crate::fusion::{FusionSpec, fuse};
+use crate::geometry::Size;
+use crate::interaction::{InteractionError, InteractionHead};
+use crate::pairing::{PairingSpec, pair_entities, select_entities};
+use crate::preprocess::prepare;
+use crate::source::Frame;
+use crate::vocabulary::{Verb, Vocabulary};
+
+/// Who does what to what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HoiTriplet {
+    /// Who; the box in pixels of the original picture.
+    pub human: Detection,
+    /// Does what.
+    pub verb: Verb,
+    /// To what; `None` where the interaction has no object in the vocabulary.
+    pub object: Option<Detection>,
+    /// Score in `[0, 1]`.
+    pub score: f32,
+}
+
+/// What the pipeline says of a frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrameResult {
+    /// Size of the picture.
+    pub size: Size,
+    /// By falling score.
+    pub triplets: Vec<HoiTriplet>,
+    /// The entities (after NMS and the bounds of the pairing), by falling score; boxes in pixels of the original picture.
+    pub detections: Vec<Detection>,
+    /// How long each step took.
+    pub timings: Timings,
+}
+
+/// Milliseconds of each step of a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Timings {
+    /// Reading and decoding the picture.
+    pub decode: f64,
+    /// Picture to input tensor.
+    pub preprocess: f64,
+    /// Detector network and decoding of its boxes.
+    pub detector: f64,
+    /// NMS, choice of entities, pairs.
+    pub pairs: f64,
+    /// Spatial encoding, masks and interaction head.
+    pub head: f64,
+    /// Scores, validity, triplet NMS.
+    pub fusion: f64,
+    /// All of the above.
+    pub total: f64,
+}
+
+/// Why a pipeline could not be made or a frame not be answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// The detector.
+    #[error(transparent)]
+    Detector(#[from] DetectorError),
+    /// The interaction head.
+    #[error(transparent)]
+    Interaction(#[from] InteractionError),
+}
+
+/// A bundle made ready: frames in, triplets out. Shareable between threads.
+pub struct HoiPipeline {
+    detector: Detector,
+    head: InteractionHead,
+    vocabulary: Vocabulary,
+    pairing: PairingSpec,
+    fusion: FusionSpec,
+}
+
+impl HoiPipeline {
+    /// Loads both networks of a bundle.
+    ///
+    /// # Errors
+    /// [`PipelineError`] naming the file and what does not fit.
+    pub fn new(bundle: &ModelBundle, engine: &dyn Engine) -> Result<Self, PipelineError> {
+        Ok(Self {
+            detector: Detector::load(engine, bundle)?,
+            head: InteractionHead::load(engine, bundle)?,
+            vocabulary: bundle.vocabulary().clone(),
+            pairing: bundle.manifest().pairing.clone(),
+            fusion: bundle.manifest().fusion.clone(),
+        })
+    }
+
+    /// Classes and verbs of the answers.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// The detector, for callers that want its boxes alone.
+    pub fn detector(&self) -> &Detector {
+        &self.detector
+    }
+
+    /// Answers a frame. A picture without a person, or with one person and nothing else, has no triplets.
+    ///
+    /// # Errors
+    /// [`PipelineError`] when a network fails; the pipeline stays usable.
+    pub fn run(&self, frame: &Frame) -> Result<FrameResult, PipelineError> {
+        let mut clock = Clock::new();
+        let size = Size::new(frame.pixels.width(), frame.pixels.height());
+        let (input, transform) = prepare(&frame.pixels, &self.detector.spec().input);
+        let preprocess = clock.lap();
+        let output = self.detector.detect(input, &transform, size)?;
+        let detector = clock.lap();
+        let mut result = self.interactions(&output.detections, &output.features, size)?;
+        let timings = &mut result.timings;
+        timings.decode = frame.decode_ms;
+        timings.preprocess = preprocess;
+        timings.detector = detector;
+        timings.total = timings.decode + preprocess + detector + timings.pairs + timings.head + timings.fusion;
+        Ok(result)
+    }
+
+    /// Everything after the detector: detections in pixels of a picture of size `size`, before NMS, to triplets.
+    ///
+    /// # Errors
+    /// [`PipelineError::Interaction`] when the head fails.
+    pub fn interactions(
+        &self,
+        detections: &[Detection],
+        features: &[(String, crate::engine::Tensor)],
+        size: Size,
+    ) -> Result<FrameResult, PipelineError> {
+        let mut clock = Clock::new();
+        let human = self.vocabulary.human();
+        let entities = select_entities(detections, human, &self.pairing);
+        let pairs = pair_entities(&entities, human);
+        let pairs_ms = clock.lap();
+        let logits = self.head.run(&entities, &pairs, size, features)?;
+        let head_ms = clock.lap();
+        let triplets = fuse(&entities, &pairs, logits.view(), &self.vocabulary, &self.fusion)
+            .into_iter()
+            .map(|t| HoiTriplet {
+                human: entities[t.human].clone(),
+                verb: t.verb,
+                object: Some(entities[t.object].clone()),
+                score: t.score,
+            })
+            .collect();
+        let mut detections = entities;
+        detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let timings = Timings { pairs: pairs_ms, head: head_ms, fusion: clock.lap(), ..Timings::default() };
+        Ok(FrameResult { size, triplets, detections, timings })
+    }
+}
+
+/// Measures laps in milliseconds.
+struct Clock(Instant);
+
+impl Clock {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        let lap = now.duration_since(self.0).as_secs_f64() * 1e3;
+        self.0 = now;
+        lap
+    }
+}

@@ -1,0 +1,173 @@
+//! Where the two boxes of a pair lie: the 36-value spatial encoding, and the masks that pool features by a matrix product.
+
+use ndarray::Array2;
+
+use crate::geometry::{BBox, Size};
+
+/// Length of [`spatial_encoding`].
+pub const SPATIAL_LEN: usize = 36;
+
+/// UPT, Weakly-HOI appendix C: the constant that keeps divisions and logarithms finite.
+const EPS: f32 = 1e-10;
+
+/// The spatial encoding of a human-object pair: 18 values and their logarithms (UPT; Weakly-HOI appendix C).
+///
+/// With centres `c`, sizes `w, h` of the human (1) and object (2) box and a picture of `W x H`:
+/// `c1x/W, c1y/H, c2x/W, c2y/H, w1/W, h1/H, w2/W, h2/H, a1/WH, a2/WH, a2/a1, w1/h1, w2/h2, IoU,`
+/// `[c2x > c1x] dx, [c2x < c1x] dx, [c2y > c1y] dy, [c2y < c1y] dy` where `dx = |c2x - c1x| / w1` and `dy = |c2y - c1y| / h1`,
+/// then `ln(value + 1e-10)` of each. The logarithm of an exact zero is -23.03 and is not clamped.
+pub fn spatial_encoding(human: &BBox, object: &BBox, picture: Size) -> [f32; SPATIAL_LEN] {
+    let (w, h) = (picture.width.max(1) as f32, picture.height.max(1) as f32);
+    let ((c1x, c1y), (c2x, c2y)) = (human.center(), object.center());
+    let (w1, h1, w2, h2) = (human.width(), human.height(), object.width(), object.height());
+    let dx = (c2x - c1x).abs() / (w1 + EPS);
+    let dy = (c2y - c1y).abs() / (h1 + EPS);
+    let when = |condition: bool, value: f32| if condition { value } else { 0.0 };
+    let values = [
+        c1x / w,
+        c1y / h,
+        c2x / w,
+        c2y / h,
+        w1 / w,
+        h1 / h,
+        w2 / w,
+        h2 / h,
+        w1 * h1 / (w * h),
+        w2 * h2 / (w * h),
+        w2 * h2 / (w1 * h1 + EPS),
+        w1 / (h1 + EPS),
+        w2 / (h2 + EPS),
+        human.iou(object),
+        when(c2x > c1x, dx),
+        when(c2x < c1x, dx),
+        when(c2y > c1y, dy),
+        when(c2y < c1y, dy),
+    ];
+    let mut encoding = [0.0; SPATIAL_LEN];
+    for (i, v) in values.into_iter().enumerate() {
+        encoding[i] = v;
+        encoding[i + 18] = (v + EPS).ln();
+    }
+    encoding
+}
+
+/// The cells of a feature map laid over a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeatureGrid {
+    /// Cells from left to right.
+    pub columns: usize,
+    /// Cells from top to bottom.
+    pub rows: usize,
+    /// The picture that the map covers, in the space of the boxes.
+    pub picture: Size,
+}
+
+impl FeatureGrid {
+    /// `box_in_picture` in units of cells.
+    fn in_cells(&self, b: &BBox) -> BBox {
+        b.clip(self.picture).scale(
+            self.columns as f32 / self.picture.width.max(1) as f32,
+            self.rows as f32 / self.picture.height.max(1) as f32,
+        )
+    }
+
+    fn cell(&self, i: usize) -> BBox {
+        let (x, y) = ((i % self.columns) as f32, (i / self.columns) as f32);
+        BBox::new(x, y, x + 1.0, y + 1.0)
+    }
+}
+
+/// Entity masks `[N, rows * columns]`: the share of each feature cell that the box covers, each row divided by its sum.
+///
+/// A box without area inside the picture gives a row of zeros.
+pub fn entity_masks(boxes: &[BBox], grid: FeatureGrid) -> Array2<f32> {
+    let mut masks = Array2::zeros((boxes.len(), grid.rows * grid.columns));
+    for (mut row, b) in masks.rows_mut().into_iter().zip(boxes) {
+        let b = grid.in_cells(b);
+        row.iter_mut().enumerate().for_each(|(i, m)| *m = b.intersection(&grid.cell(i)));
+        let sum = row.sum();
+        if sum > 0.0 {
+            row /= sum;
+        }
+    }
+    masks
+}
+
+/// Pair masks `[P, rows * columns]`, the masked RoI of RmLR (eq. 5): the share of each cell covered by the union of human and object
+/// box, divided by the area in cells of the box that encloses both.
+///
+/// A pair without area inside the picture gives a row of zeros.
+pub fn pair_masks(pairs: &[(BBox, BBox)], grid: FeatureGrid) -> Array2<f32> {
+    let mut masks = Array2::zeros((pairs.len(), grid.rows * grid.columns));
+    for (mut row, (human, object)) in masks.rows_mut().into_iter().zip(pairs) {
+        let (human, object) = (grid.in_cells(human), grid.in_cells(object));
+        let area = human.enclosing(&object).area();
+        if area <= 0.0 {
+            continue;
+        }
+        let both = BBox::new(
+            human.x1.max(object.x1),
+            human.y1.max(object.y1),
+            human.x2.min(object.x2),
+            human.y2.min(object.y2),
+        );
+        for (i, m) in row.iter_mut().enumerate() {
+            let cell = grid.cell(i);
+            let covered = human.intersection(&cell) + object.intersection(&cell) - both.intersection(&cell);
+            *m = covered / area;
+        }
+    }
+    masks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encoding_by_hand() {
+        // Human 40x80 centred at (30, 50), object 20x20 centred at (60, 40), picture 100x200.
+        let human = BBox::new(10.0, 10.0, 50.0, 90.0);
+        let object = BBox::new(50.0, 30.0, 70.0, 50.0);
+        let e = spatial_encoding(&human, &object, Size::new(100, 200));
+        let want = [0.3, 0.25, 0.6, 0.2, 0.4, 0.4, 0.2, 0.1, 0.16, 0.02, 0.125, 0.5, 1.0, 0.0, 0.75, 0.0, 0.0, 0.125];
+        for i in 0..18 {
+            assert!((e[i] - want[i]).abs() < 1e-6, "value {i}: {} {}", e[i], want[i]);
+            assert!((e[i + 18] - (want[i] + 1e-10f32).ln()).abs() < 1e-4, "log {i}");
+        }
+        assert!((e[18 + 13] + 23.02585).abs() < 1e-3, "ln of an exact zero is -23.03");
+    }
+
+    #[test]
+    fn encoding_of_degenerate_boxes_is_finite() {
+        let point = BBox::new(5.0, 5.0, 5.0, 5.0);
+        for (h, o) in [(point, point), (point, BBox::new(0.0, 0.0, 9.0, 9.0)), (BBox::new(9.0, 9.0, 0.0, 0.0), point)] {
+            assert!(spatial_encoding(&h, &o, Size::new(1, 1)).iter().all(|v| v.is_finite()));
+        }
+    }
+
+    #[test]
+    fn masks_by_hand() {
+        let grid = FeatureGrid { columns: 2, rows: 2, picture: Size::new(20, 20) };
+        let left = BBox::new(0.0, 0.0, 10.0, 20.0);
+        let half = BBox::new(5.0, 0.0, 15.0, 10.0);
+        let m = entity_masks(&[left, half, BBox::new(30.0, 30.0, 40.0, 40.0)], grid);
+        assert_eq!(m.row(0).to_vec(), [0.5, 0.0, 0.5, 0.0]);
+        assert_eq!(m.row(1).to_vec(), [0.5, 0.5, 0.0, 0.0]);
+        assert_eq!(m.row(2).to_vec(), [0.0; 4]);
+        // Union of `left` and `half`: left column full, right upper cell half; enclosing box is 1.5 x 2 cells.
+        let p = pair_masks(&[(left, half)], grid);
+        for (got, want) in p.row(0).iter().zip([1.0 / 3.0, 0.5 / 3.0, 1.0 / 3.0, 0.0]) {
+            assert!((got - want).abs() < 1e-6);
+        }
+        assert_eq!(entity_masks(&[], grid).dim(), (0, 4));
+        assert_eq!(pair_masks(&[], grid).dim(), (0, 4));
+    }
+
+    #[test]
+    fn intersecting_pair_is_not_counted_twice() {
+        let grid = FeatureGrid { columns: 1, rows: 1, picture: Size::new(10, 10) };
+        let whole = BBox::new(0.0, 0.0, 10.0, 10.0);
+        assert_eq!(pair_masks(&[(whole, whole)], grid)[(0, 0)], 1.0);
+    }
+}
