@@ -1,0 +1,231 @@
+//! `hoi-train eval`.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use hoi_runtime::bundle::ModelBundle;
+use hoi_runtime::engine::{Engine, GraphRequest, Model, Tensor, TractEngine};
+use hoi_runtime::interaction::InteractionHead;
+use hoi_runtime::spatial::SPATIAL_LEN;
+use hoi_runtime::vocabulary::{Vocabulary, VocabularySpec};
+use ndarray::Array;
+use serde_json::json;
+
+use super::table;
+use crate::dataset::hico_det::{HicoDet, InteractionTable};
+use crate::dataset::layout::{Draw, LayoutSample, SceneSet, Setting};
+use crate::eval::layout::{LayoutTruth, score_layout};
+use crate::export::HeadFile;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum EvalSet {
+    /// HICO-DET's test split with the boxes given: which verbs, not which boxes
+    HicoDet(HicoDetArguments),
+}
+
+impl EvalSet {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::HicoDet(arguments) => arguments.run(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SettingChoice {
+    /// The annotated boxes, merged, and nothing else: a closed world
+    Merged,
+    /// And distractors in every image
+    Open,
+    /// And 3 % jitter
+    Jitter,
+    /// One after the other
+    All,
+}
+
+/// What gives a pair's verbs their scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ScorerChoice {
+    /// The bundle's head
+    Head,
+    /// How often the verb occurs with the object in the training split: the floor
+    Prior,
+    /// The annotation itself: the ceiling
+    Perfect,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HicoDetArguments {
+    /// The bundle whose head is scored
+    #[arg(long, value_name = "DIR", conflicts_with = "head")]
+    bundle: Option<PathBuf>,
+    /// A head outside a bundle
+    #[arg(long, value_name = "FILE", requires = "head_json")]
+    head: Option<PathBuf>,
+    /// Its description
+    #[arg(long, value_name = "FILE", requires = "head")]
+    head_json: Option<PathBuf>,
+    /// Folder of HICO-DET's annotations
+    #[arg(long, value_name = "DIR", default_value = "../shared/data/hico-det")]
+    root: PathBuf,
+    /// What surrounds the annotated boxes
+    #[arg(long, value_enum, default_value_t = SettingChoice::All)]
+    setting: SettingChoice,
+    /// What gives a pair's verbs their scores
+    #[arg(long, value_enum, default_value_t = ScorerChoice::Head)]
+    scorer: ScorerChoice,
+    /// Seed of the distractors and of the order of ties
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Threads of the engine
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+    /// One JSON object a line on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+impl HicoDetArguments {
+    fn run(self) -> anyhow::Result<()> {
+        let data = HicoDet::open(&self.root)?;
+        let images = data.test()?;
+        let scenes = SceneSet::new(&images, data.table());
+        let known = data.known_objects()?;
+        let truth = LayoutTruth { table: data.table(), images: &images, scenes: &scenes, known_objects: Some(&known) };
+        let settings = match self.setting {
+            SettingChoice::Merged => vec![Setting::Merged],
+            SettingChoice::Open => vec![Setting::Open],
+            SettingChoice::Jitter => vec![Setting::Jitter],
+            SettingChoice::All => Setting::ALL.to_vec(),
+        };
+        for setting in settings {
+            let scorer = self.scorer(&data, setting)?;
+            let scores = score_layout(&truth, setting, self.seed, |sample| scorer.scores(sample))
+                .with_context(|| format!("scoring the setting {}", setting.name()))?;
+            if self.json {
+                let mut line = serde_json::to_value(&scores)?;
+                line["set"] = json!("hico-det test");
+                line["boxes"] = json!(table::BOXES_GIVEN);
+                line["seed"] = json!(self.seed);
+                println!("{line}");
+            } else {
+                print!("{}", table::render("HICO-DET test", &scores));
+            }
+        }
+        Ok(())
+    }
+
+    fn scorer(&self, data: &HicoDet, setting: Setting) -> anyhow::Result<Scorer> {
+        let table = data.table();
+        match self.scorer {
+            ScorerChoice::Perfect => Ok(Scorer::Perfect(table.vocabulary().verb_count())),
+            ScorerChoice::Prior => Ok(Scorer::Prior(prior(data, setting, self.seed)?)),
+            ScorerChoice::Head => {
+                let engine = TractEngine::new(self.threads);
+                match (&self.head, &self.head_json) {
+                    (Some(head), Some(description)) => graph_scorer(head, description, &engine, table),
+                    _ => {
+                        let bundle = match &self.bundle {
+                            Some(folder) => ModelBundle::load(folder)
+                                .with_context(|| format!("loading the bundle {}", folder.display()))?,
+                            None => ModelBundle::builtin().context("loading the built-in bundle")?,
+                        };
+                        same_vocabulary(bundle.vocabulary().spec(), table.vocabulary())?;
+                        Ok(Scorer::Bundle(InteractionHead::load(&engine, &bundle)?))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Columns and rows must mean what HICO-DET means by them.
+fn same_vocabulary(found: &VocabularySpec, wanted: &Vocabulary) -> anyhow::Result<()> {
+    for (list, found, wanted) in
+        [("objects", &found.objects, &wanted.spec().objects), ("verbs", &found.verbs, &wanted.spec().verbs)]
+    {
+        if let Some(i) = (0..found.len().max(wanted.len())).find(|&i| found.get(i) != wanted.get(i)) {
+            let name = |names: &[String]| names.get(i).map_or_else(|| "nothing".to_owned(), |n| format!("`{n}`"));
+            anyhow::bail!(
+                "the head's {list} are not HICO-DET's: number {i} is {}, expected {}",
+                name(found),
+                name(wanted)
+            );
+        }
+    }
+    Ok(())
+}
+
+fn graph_scorer(
+    head: &std::path::Path,
+    description: &std::path::Path,
+    engine: &TractEngine,
+    table: &InteractionTable,
+) -> anyhow::Result<Scorer> {
+    let text = std::fs::read(description).with_context(|| format!("cannot read {}", description.display()))?;
+    let description: HeadFile =
+        serde_json::from_slice(&text).with_context(|| format!("{} does not describe a head", description.display()))?;
+    same_vocabulary(&description.vocabulary, table.vocabulary())?;
+    let names: Vec<&str> = description.head.inputs.iter().map(|i| i.name.as_str()).collect();
+    anyhow::ensure!(
+        names == ["spatial", "object_class"],
+        "the head takes {names:?}, and boxes alone give [\"spatial\", \"object_class\"]"
+    );
+    let onnx = std::fs::read(head).with_context(|| format!("cannot read {}", head.display()))?;
+    let request = GraphRequest { inputs: description.head.inputs, outputs: vec!["verb_logits".to_owned()] };
+    let model = engine.load(&onnx, &request).with_context(|| format!("loading the graph {}", head.display()))?;
+    Ok(Scorer::Graph(model))
+}
+
+/// `[object][verb]` row by row: positives over pairs, in the training split.
+fn prior(data: &HicoDet, setting: Setting, seed: u64) -> anyhow::Result<Vec<Vec<f32>>> {
+    let scenes = SceneSet::new(&data.train()?, data.table());
+    let vocabulary = data.table().vocabulary();
+    let mut positives = vec![vec![0f32; vocabulary.verb_count()]; vocabulary.object_count()];
+    let mut pairs = vec![0f32; vocabulary.object_count()];
+    let draw = Draw { setting, seed, epoch: 0, flip: false };
+    for index in 0..scenes.scenes().len() {
+        let sample = scenes.draw(index, &draw);
+        let classes = sample.object_class();
+        classes.iter().for_each(|&c| pairs[c as usize] += 1.0);
+        sample.positives.iter().for_each(|&(row, verb)| positives[classes[row] as usize][verb as usize] += 1.0);
+    }
+    for (row, count) in positives.iter_mut().zip(pairs) {
+        row.iter_mut().for_each(|p| *p /= count.max(1.0));
+    }
+    Ok(positives)
+}
+
+enum Scorer {
+    Bundle(InteractionHead),
+    Graph(Box<dyn Model>),
+    Prior(Vec<Vec<f32>>),
+    Perfect(usize),
+}
+
+impl Scorer {
+    /// A value per pair and verb, row by row. With all box scores 1, logits rank as fused scores do.
+    fn scores(&self, sample: &LayoutSample) -> anyhow::Result<Vec<f32>> {
+        let classes = sample.object_class();
+        match self {
+            Self::Bundle(head) => {
+                let logits = head.run(&sample.entities, &sample.pairs, sample.size, &[])?;
+                Ok(logits.into_iter().collect())
+            }
+            Self::Graph(model) => {
+                let spatial = Array::from_shape_vec((classes.len(), SPATIAL_LEN), sample.spatial())?;
+                let inputs = vec![Tensor::F32(spatial.into_dyn()), Tensor::I64(Array::from_vec(classes).into_dyn())];
+                let outputs = model.run(inputs)?;
+                let logits = outputs.first().and_then(Tensor::as_f32).context("verb_logits are no floats")?;
+                Ok(logits.iter().copied().collect())
+            }
+            Self::Prior(of_object) => Ok(classes.iter().flat_map(|&c| of_object[c as usize].iter().copied()).collect()),
+            Self::Perfect(verbs) => {
+                let mut values = vec![0f32; classes.len() * verbs];
+                sample.positives.iter().for_each(|&(row, verb)| values[row * verbs + verb as usize] = 1.0);
+                Ok(values)
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The official scores of the data sets.
+
+pub mod hico_det;
+pub mod layout;

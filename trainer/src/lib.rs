@@ -1,0 +1,17 @@
+//! Trains what the runtime runs: data sets, networks, losses, scores and the way out to ONNX.
+//!
+//! The command is `hoi-train`. Boxes, pairing and the spatial encoding are `hoi-runtime`'s own, so that training and inference
+//! cannot drift apart.
+//!
+//! So far there is one system, the layout head ([`system::layout`]), which knows where two boxes lie and what the object is, and
+//! nothing of the picture.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod accelerator;
+pub mod cli;
+pub mod dataset;
+pub mod eval;
+pub mod export;
+pub mod loss;
+pub mod optimizer;
+pub mod system;

@@ -1,0 +1,7 @@
+//! Optimisation with state that a checkpoint can hold.
+
+mod adamw;
+mod schedule;
+
+pub use adamw::{AdamW, clip_gradients};
+pub use schedule::CosineSchedule;

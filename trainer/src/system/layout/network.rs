@@ -1,0 +1,205 @@
+//! The network.
+
+use hoi_runtime::spatial::SPATIAL_LEN;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// Spatial values beyond this are cut. Logarithms stay inside (that of zero is -23); ratios of a thin box can be arbitrarily large.
+const INPUT_LIMIT: f32 = 30.0;
+
+/// Sizes of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayoutShape {
+    /// Object classes.
+    pub objects: i64,
+    /// Verbs.
+    pub verbs: i64,
+    /// Width of both hidden layers.
+    pub hidden: i64,
+    /// Width of the object embedding.
+    pub embedding: i64,
+}
+
+/// Mean and standard deviation of the 36 spatial values over the training pairs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standardisation {
+    /// Means, 36.
+    pub mean: Vec<f32>,
+    /// Standard deviations, 36, none of them zero.
+    pub deviation: Vec<f32>,
+}
+
+impl Standardisation {
+    /// Over rows of [`SPATIAL_LEN`] values, cut like the network's inputs. A value that never changes gets the deviation 1.
+    pub fn of_rows(rows: &[f32]) -> Self {
+        let count = (rows.len() / SPATIAL_LEN).max(1) as f64;
+        let mut sums = [[0f64; 2]; SPATIAL_LEN];
+        for row in rows.chunks_exact(SPATIAL_LEN) {
+            for (sum, &v) in sums.iter_mut().zip(row) {
+                let v = f64::from(v.clamp(-INPUT_LIMIT, INPUT_LIMIT));
+                *sum = [sum[0] + v, sum[1] + v * v];
+            }
+        }
+        let mean = sums.map(|[sum, _]| sum / count);
+        let deviation = |(&[_, squares], mean): (&[f64; 2], &f64)| (squares / count - mean * mean).max(0.0).sqrt();
+        let deviation = sums.iter().zip(&mean).map(deviation);
+        Self {
+            deviation: deviation.map(|d| if d > 1e-6 { d as f32 } else { 1.0 }).collect(),
+            mean: mean.iter().map(|&m| m as f32).collect(),
+        }
+    }
+}
+
+/// Names and shapes `[in, out]` of the parameters, in the order in which they are kept.
+fn layout(shape: &LayoutShape) -> [(&'static str, Vec<i64>); 7] {
+    let LayoutShape { objects, verbs, hidden, embedding } = *shape;
+    [
+        ("object.embedding", vec![objects, embedding]),
+        ("first.weight", vec![SPATIAL_LEN as i64 + embedding, hidden]),
+        ("first.bias", vec![hidden]),
+        ("second.weight", vec![hidden, hidden]),
+        ("second.bias", vec![hidden]),
+        ("verbs.weight", vec![hidden, verbs]),
+        ("verbs.bias", vec![verbs]),
+    ]
+}
+
+/// A perceptron with two hidden layers over the standardised spatial values and an embedding of the object's class.
+#[derive(Debug)]
+pub struct LayoutNetwork {
+    shape: LayoutShape,
+    standardisation: Standardisation,
+    mean: Tensor,
+    deviation: Tensor,
+    parameters: Vec<Tensor>,
+}
+
+/// Logit of a verb before anything is learned: most pairs carry none.
+const FIRST_LOGIT: f32 = -2.5;
+
+impl LayoutNetwork {
+    /// A network with random weights that depend on nothing but `seed`.
+    pub fn new(shape: LayoutShape, standardisation: Standardisation, seed: u64, device: Device) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let parameters = layout(&shape)
+            .into_iter()
+            .map(|(name, size)| {
+                let count = size.iter().product::<i64>() as usize;
+                // He initialisation; the embedding has unit variance.
+                let deviation = match name {
+                    "object.embedding" => 1.0,
+                    "verbs.weight" => 0.5 / (size[0] as f32).sqrt(),
+                    // He initialisation.
+                    _ if size.len() == 2 => (2.0 / size[0] as f32).sqrt(),
+                    _ => 0.0,
+                };
+                let constant = if name == "verbs.bias" { FIRST_LOGIT } else { 0.0 };
+                let values: Vec<f32> = match Normal::new(constant, deviation) {
+                    Ok(normal) => normal.sample_iter(&mut rng).take(count).collect(),
+                    Err(_) => vec![constant; count],
+                };
+                Tensor::from_slice(&values).view(size.as_slice()).to_device(device).set_requires_grad(true)
+            })
+            .collect();
+        Self::from_parameters(shape, standardisation, parameters)
+    }
+
+    /// A network with these parameters, in the order of [`LayoutNetwork::names`].
+    pub(crate) fn from_parameters(
+        shape: LayoutShape,
+        standardisation: Standardisation,
+        parameters: Vec<Tensor>,
+    ) -> Self {
+        let device = parameters.first().map_or(Device::Cpu, Tensor::device);
+        let mean = Tensor::from_slice(&standardisation.mean).to_device(device);
+        let deviation = Tensor::from_slice(&standardisation.deviation).to_device(device);
+        Self { shape, standardisation, mean, deviation, parameters }
+    }
+
+    /// Sizes of the network.
+    pub fn shape(&self) -> &LayoutShape {
+        &self.shape
+    }
+
+    /// How its inputs are standardised.
+    pub fn standardisation(&self) -> &Standardisation {
+        &self.standardisation
+    }
+
+    /// Spatial values are cut at plus and minus this before anything else.
+    pub fn input_limit(&self) -> f32 {
+        INPUT_LIMIT
+    }
+
+    /// Names of the parameters, in the order of [`LayoutNetwork::parameters`], with their shapes.
+    pub(crate) fn names(shape: &LayoutShape) -> Vec<(&'static str, Vec<i64>)> {
+        layout(shape).to_vec()
+    }
+
+    /// The trained tensors.
+    pub fn parameters(&self) -> &[Tensor] {
+        &self.parameters
+    }
+
+    pub(crate) fn parameters_mut(&mut self) -> &mut [Tensor] {
+        &mut self.parameters
+    }
+
+    /// The parameters by name, with the standardisation folded into the first layer: it takes cut, otherwise raw spatial values.
+    ///
+    /// `W (x - m) / d + b = (W / d) x + (b - W m / d)`, computed in double precision.
+    pub(crate) fn folded(&self) -> Vec<(&'static str, Tensor)> {
+        let names = layout(&self.shape).into_iter().map(|(name, _)| name);
+        no_grad(|| {
+            let double = |t: &Tensor| t.detach().to_kind(Kind::Double);
+            let deviation = double(&self.deviation).unsqueeze(1);
+            let fold = |(name, tensor): (&'static str, &Tensor)| {
+                let first = || double(&self.parameters[1]).narrow(0, 0, SPATIAL_LEN as i64) / &deviation;
+                let folded = match name {
+                    "first.weight" => {
+                        let rest = double(tensor).narrow(0, SPATIAL_LEN as i64, self.shape.embedding);
+                        Tensor::cat(&[first(), rest], 0)
+                    }
+                    "first.bias" => double(tensor) - double(&self.mean).unsqueeze(0).matmul(&first()).squeeze_dim(0),
+                    _ => tensor.detach().copy(),
+                };
+                (name, folded.to_kind(Kind::Float))
+            };
+            names.zip(&self.parameters).map(fold).collect()
+        })
+    }
+
+    /// Verb logits `[P, V]` from raw `spatial` values `[P, 36]` and `object_class` `[P]`.
+    pub fn forward(&self, spatial: &Tensor, object_class: &Tensor) -> Tensor {
+        let [embedding, first, first_bias, second, second_bias, verbs, verbs_bias] = &self.parameters[..] else {
+            unreachable!("a network has as many parameters as its layout")
+        };
+        let limit = f64::from(INPUT_LIMIT);
+        let x = (spatial.clamp(-limit, limit) - &self.mean) / &self.deviation;
+        let x = Tensor::cat(&[x, embedding.index_select(0, object_class)], 1);
+        let x = (x.matmul(first) + first_bias).relu();
+        let x = (x.matmul(second) + second_bias).relu();
+        x.matmul(verbs) + verbs_bias
+    }
+
+    /// Verb logits of one image's pairs, `[P, V]` row by row, without gradients.
+    pub fn logits(&self, spatial: &[f32], object_class: &[i64]) -> Vec<f32> {
+        if object_class.is_empty() {
+            return Vec::new();
+        }
+        no_grad(|| {
+            let device = self.mean.device();
+            let spatial = Tensor::from_slice(spatial).view([-1, SPATIAL_LEN as i64]).to_device(device);
+            let z = self.forward(&spatial, &Tensor::from_slice(object_class).to_device(device));
+            let z = z.to_kind(Kind::Float).to_device(Device::Cpu).contiguous().view([-1]);
+            let mut values = vec![0f32; z.numel()];
+            let count = values.len();
+            z.copy_data(&mut values, count);
+            values
+        })
+    }
+}

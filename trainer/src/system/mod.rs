@@ -1,0 +1,3 @@
+//! The systems that can be trained, one module each.
+
+pub mod layout;
