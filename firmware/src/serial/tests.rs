@@ -1,0 +1,183 @@
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::sync::mpsc;
+
+use serialport::{SerialPort as _, TTYPort};
+
+use super::*;
+use crate::board::{Board, Host, RaspberryPi};
+
+const BAUD: u32 = 115_200;
+const SOON: Duration = Duration::from_secs(20);
+
+/// A pseudo terminal: the reader's end, the device's own end (kept open, so that the reader sees no hang-up), and the path.
+fn pty() -> (TTYPort, TTYPort, String) {
+    let (mut reader, device) = TTYPort::pair().unwrap();
+    reader.set_timeout(SOON).unwrap();
+    let path = device.name().unwrap();
+    (reader, device, path)
+}
+
+fn boards() -> [Box<dyn Board>; 2] {
+    [Box::new(Host), Box::new(RaspberryPi::assumed())]
+}
+
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < SOON, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_reader_gets_exactly_the_lines() {
+    for board in boards() {
+        let (reader, _device, path) = pty();
+        let port = board.open_serial(Path::new(&path), BAUD).unwrap();
+        let writer = LineWriter::start(port, BAUD, QUEUE_LINES).unwrap();
+        let long = format!("{{\"long\": \"{}\"}}", "\u{e9}x".repeat(20_000));
+        let lines = ["{\"a\": 1}", "", &long, "{\"b\": \"\\u0003\"}"];
+        let expected = lines.map(str::to_owned);
+        let reading = thread::spawn(move || {
+            let mut reader = BufReader::new(reader);
+            expected.map(|_| {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                line
+            })
+        });
+        for line in lines {
+            writer.push(line);
+        }
+        assert_eq!(writer.close(SOON).0, LineCounts { sent: 4, dropped: 0, failed: 0 });
+        assert_eq!(reading.join().unwrap(), lines.map(|l| format!("{l}\n")), "{}", board.name());
+    }
+}
+
+#[test]
+fn a_reader_that_never_reads_holds_nothing_up() {
+    for board in boards() {
+        let (_reader, _device, path) = pty();
+        let port = board.open_serial(Path::new(&path), BAUD).unwrap();
+        let writer = LineWriter::start(port, BAUD, QUEUE_LINES).unwrap();
+        let line = "x".repeat(4000);
+        let start = Instant::now();
+        for _ in 0..2000 {
+            writer.push(&line);
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(
+            writer.time_to_send() <= Duration::from_secs_f64((QUEUE_LINES + 1) as f64 * 40_010.0 / f64::from(BAUD))
+        );
+        let start = Instant::now();
+        let (counts, _) = writer.close(Duration::from_millis(200));
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert_eq!(counts.sent + counts.dropped, 2000, "{counts:?}");
+        assert!(counts.dropped > 1900 && counts.failed == 0, "{counts:?}");
+    }
+}
+
+#[test]
+fn a_vanished_reader_is_counted_and_reported_once() {
+    for board in boards() {
+        let (reader, device, path) = pty();
+        let port = board.open_serial(Path::new(&path), BAUD).unwrap();
+        let writer = LineWriter::start(port, BAUD, QUEUE_LINES).unwrap();
+        drop((reader, device));
+        for failed in 1..=5 {
+            writer.push("{}");
+            wait_for("a failed line", || writer.counts().failed == failed);
+            assert_eq!(writer.take_error().is_some(), failed == 1, "{}", board.name());
+        }
+        assert_eq!(writer.close(SOON).0, LineCounts { sent: 0, dropped: 0, failed: 5 });
+    }
+}
+
+/// A port that does what a test tells it, call by call, and repeats what it was given.
+struct Scripted {
+    orders: mpsc::Receiver<io::Result<usize>>,
+    given: mpsc::Sender<Vec<u8>>,
+}
+
+impl SerialPort for Scripted {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.given.send(bytes.to_vec()).ok();
+        // A test that gives no order has a port that blocks.
+        let order = self.orders.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
+        Ok(order.min(bytes.len()))
+    }
+}
+
+fn scripted() -> (Box<Scripted>, mpsc::Sender<io::Result<usize>>, mpsc::Receiver<Vec<u8>>) {
+    let (order, orders) = mpsc::channel();
+    let (given, seen) = mpsc::channel();
+    (Box::new(Scripted { orders, given }), order, seen)
+}
+
+#[test]
+fn a_full_queue_loses_its_oldest_line() {
+    let (port, order, seen) = scripted();
+    let writer = LineWriter::start(port, BAUD, 2).unwrap();
+    writer.push("a");
+    // `a` is with the port now, so the queue holds two of the next three.
+    assert_eq!(seen.recv_timeout(SOON).unwrap(), b"a\n");
+    for line in ["b", "c", "d"] {
+        writer.push(line);
+    }
+    assert_eq!(writer.counts().dropped, 1);
+    for _ in 0..3 {
+        order.send(Ok(99)).unwrap();
+    }
+    assert_eq!(writer.close(SOON).0, LineCounts { sent: 3, dropped: 1, failed: 0 });
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [b"c\n", b"d\n"]);
+}
+
+#[test]
+fn after_a_line_that_broke_off_the_next_starts_anew() {
+    let (port, order, seen) = scripted();
+    let writer = LineWriter::start(port, BAUD, 9).unwrap();
+    let broken = || Err(io::ErrorKind::BrokenPipe.into());
+    for answer in [Ok(2), Ok(0), broken(), broken(), Ok(0), Ok(1), Ok(9), broken(), Ok(9)] {
+        order.send(answer).unwrap();
+    }
+    writer.push("one");
+    wait_for("line one", || writer.counts().failed == 1);
+    assert!(writer.take_error().is_some());
+    writer.push("two");
+    wait_for("line two", || writer.counts().failed == 2);
+    assert!(writer.take_error().is_none(), "one row of failures is reported once");
+    writer.push("three");
+    wait_for("line three", || writer.counts().sent == 1);
+    writer.push("four");
+    wait_for("line four", || writer.counts().failed == 3);
+    assert!(writer.take_error().is_some(), "a new row of failures is reported");
+    writer.push("five");
+    assert_eq!(writer.close(SOON).0, LineCounts { sent: 2, dropped: 0, failed: 3 });
+    let given: Vec<String> = seen.try_iter().map(|b| String::from_utf8(b).unwrap()).collect();
+    assert_eq!(given, ["one\n", "e\n", "e\n", "\n", "\n", "\n", "three\n", "four\n", "five\n"]);
+}
+
+#[test]
+fn a_port_that_blocks_for_ever_is_left_behind() {
+    let (port, order, seen) = scripted();
+    let writer = LineWriter::start(port, BAUD, 9).unwrap();
+    for _ in 0..4 {
+        writer.push("line");
+    }
+    seen.recv_timeout(SOON).unwrap();
+    let start = Instant::now();
+    assert_eq!(writer.close(Duration::from_millis(50)).0, LineCounts { sent: 0, dropped: 4, failed: 0 });
+    assert!(start.elapsed() < Duration::from_secs(5));
+    drop(order);
+}
+
+#[test]
+fn the_time_to_send_follows_the_speed() {
+    let (port, _order, seen) = scripted();
+    let writer = LineWriter::start(port, 1000, 9).unwrap();
+    writer.push(&"x".repeat(49));
+    seen.recv_timeout(SOON).unwrap();
+    writer.push(&"x".repeat(49));
+    assert_eq!(writer.time_to_send(), Duration::from_secs(1));
+}
