@@ -52,6 +52,7 @@ fn a_head_says_the_same_from_libtorch_to_the_board() {
     let network = network();
     let base = ModelBundle::builtin().unwrap();
     let training = serde_json::json!({"data": "none: random weights", "command": "a test"});
+    let training = serde_json::from_value(training).unwrap();
     write_layout(&network, base.vocabulary().spec(), training, folder.path()).unwrap();
     let description: HeadDescription =
         serde_json::from_slice(&fs::read(folder.path().join("head.json")).unwrap()).unwrap();

@@ -1,13 +1,15 @@
 //! `hoi-train eval`.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
-use hoi_runtime::bundle::ModelBundle;
+use hoi_runtime::bundle::{AccuracyRecord, HeadDescription, ModelBundle};
 use hoi_runtime::engine::{Engine, GraphRequest, Model, Tensor, TractEngine};
 use hoi_runtime::interaction::InteractionHead;
 use hoi_runtime::spatial::SPATIAL_LEN;
+use hoi_runtime::staged::StagedFile;
 use hoi_runtime::vocabulary::{Vocabulary, VocabularySpec};
 use ndarray::Array;
 use serde_json::json;
@@ -15,8 +17,7 @@ use serde_json::json;
 use super::table;
 use crate::dataset::hico_det::{HicoDet, InteractionTable};
 use crate::dataset::layout::{Draw, LayoutSample, SceneSet, Setting};
-use crate::eval::layout::{LayoutTruth, score_layout};
-use crate::export::HeadFile;
+use crate::eval::layout::{LayoutScores, LayoutTruth, score_layout};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum EvalSet {
@@ -67,7 +68,7 @@ pub(super) struct HicoDetArguments {
     #[arg(long, value_name = "FILE", requires = "head")]
     head_json: Option<PathBuf>,
     /// Folder of HICO-DET's annotations
-    #[arg(long, value_name = "DIR", default_value = "../shared/data/hico-det")]
+    #[arg(long, value_name = "DIR")]
     root: PathBuf,
     /// What surrounds the annotated boxes
     #[arg(long, value_enum, default_value_t = SettingChoice::All)]
@@ -78,6 +79,9 @@ pub(super) struct HicoDetArguments {
     /// Seed of the distractors and of the order of ties
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Write the figures to this file as a bundle's manifest lists them (`hoi bundle --accuracy`)
+    #[arg(long, value_name = "FILE")]
+    records: Option<PathBuf>,
     /// Threads of the engine
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
@@ -99,19 +103,29 @@ impl HicoDetArguments {
             SettingChoice::Jitter => vec![Setting::Jitter],
             SettingChoice::All => Setting::ALL.to_vec(),
         };
+        let mut out = std::io::stdout().lock();
+        let mut records = Vec::new();
         for setting in settings {
             let scorer = self.scorer(&data, setting)?;
             let scores = score_layout(&truth, setting, self.seed, |sample| scorer.scores(sample))
                 .with_context(|| format!("scoring the setting {}", setting.name()))?;
+            records.extend(accuracy(&scores, self.seed));
             if self.json {
                 let mut line = serde_json::to_value(&scores)?;
                 line["set"] = json!("hico-det test");
                 line["boxes"] = json!(table::BOXES_GIVEN);
                 line["seed"] = json!(self.seed);
-                println!("{line}");
+                writeln!(out, "{line}")?;
             } else {
-                print!("{}", table::render("HICO-DET test", &scores));
+                write!(out, "{}", table::render("HICO-DET test", &scores))?;
             }
+        }
+        if let Some(path) = &self.records {
+            let mut text = serde_json::to_vec_pretty(&records)?;
+            text.push(b'\n');
+            StagedFile::new(path, &text)
+                .and_then(StagedFile::commit)
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(())
     }
@@ -140,6 +154,30 @@ impl HicoDetArguments {
     }
 }
 
+/// The figures of one setting as a manifest lists them.
+fn accuracy(scores: &LayoutScores, seed: u64) -> Vec<AccuracyRecord> {
+    let name = scores.setting.name();
+    let default = &scores.scores.default;
+    let known = scores.scores.known_object.as_ref();
+    let figures = [
+        ("mAP Default Full", default.full),
+        ("mAP Default Rare", default.rare),
+        ("mAP Default Non-rare", default.non_rare),
+        ("mAP Default without no_interaction", default.without_no_interaction),
+        ("mAP Known-Object Full", known.and_then(|k| k.full)),
+    ];
+    let record = |(metric, value): (&str, Option<f64>)| {
+        Some(AccuracyRecord {
+            data_set: "HICO-DET test".into(),
+            setting: format!("{name}; {}", table::BOXES_GIVEN),
+            metric: metric.into(),
+            value: (value? * 100.0).round() / 100.0,
+            command: format!("hoi-train eval hico-det --root ROOT --bundle BUNDLE --setting {name} --seed {seed}"),
+        })
+    };
+    figures.into_iter().filter_map(record).collect()
+}
+
 /// Columns and rows must mean what HICO-DET means by them.
 fn same_vocabulary(found: &VocabularySpec, wanted: &Vocabulary) -> anyhow::Result<()> {
     for (list, found, wanted) in
@@ -164,7 +202,7 @@ fn graph_scorer(
     table: &InteractionTable,
 ) -> anyhow::Result<Scorer> {
     let text = std::fs::read(description).with_context(|| format!("cannot read {}", description.display()))?;
-    let description: HeadFile =
+    let description: HeadDescription =
         serde_json::from_slice(&text).with_context(|| format!("{} does not describe a head", description.display()))?;
     same_vocabulary(&description.vocabulary, table.vocabulary())?;
     let names: Vec<&str> = description.head.inputs.iter().map(|i| i.name.as_str()).collect();

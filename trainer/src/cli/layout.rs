@@ -1,7 +1,7 @@
 //! `hoi-train layout`.
 
 use std::convert::Infallible;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -153,6 +153,7 @@ impl LayoutArguments {
             "command": command_line(),
         });
         let vocabulary = data.table().vocabulary().spec();
+        let training = serde_json::from_value(training).context("describing the training")?;
         write_layout(&trained.network, vocabulary, training, &self.out).context("exporting")?;
         if config.holdout {
             self.score_held_out(&trained, &data, &validation)?;
@@ -161,21 +162,23 @@ impl LayoutArguments {
     }
 
     fn report(&self, trained: &TrainedLayout) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
         let (Some(last), seconds) = (trained.log.last(), trained.log.iter().map(|r| r.seconds).sum::<f64>()) else {
             return Ok(());
         };
         if self.json {
             let line = json!({"out": self.out, "epoch": last.epoch, "epochs": self.epochs, "loss": last.loss,
                 "seconds": seconds, "finished": trained.finished});
-            println!("{line}");
+            writeln!(out, "{line}")?;
         } else {
-            println!(
+            writeln!(
+                out,
                 "epoch {} of {}, loss {:.4}, {seconds:.0} s: {}",
                 last.epoch,
                 self.epochs,
                 last.loss,
                 self.out.display()
-            );
+            )?;
         }
         Ok(())
     }
@@ -183,25 +186,27 @@ impl LayoutArguments {
     fn score_held_out(&self, trained: &TrainedLayout, data: &HicoDet, images: &[AnnotatedImage]) -> anyhow::Result<()> {
         let scenes = SceneSet::new(images, data.table());
         let truth = LayoutTruth { table: data.table(), images, scenes: &scenes, known_objects: None };
+        let mut out = std::io::stdout().lock();
         for setting in Setting::ALL {
             let scores = score_layout(&truth, setting, 0, |sample| {
                 Ok::<_, Infallible>(trained.network.logits(&sample.spatial(), &sample.object_class()))
             })?;
             if self.json {
-                println!(
+                writeln!(
+                    out,
                     "{}",
                     json!({"part": "held out of the training split", "boxes": table::BOXES_GIVEN,
                     "setting": setting, "default": scores.scores.default, "images": scores.images, "pairs": scores.pairs})
-                );
+                )?;
             } else {
-                print!("{}", table::render("HICO-DET, held-out part of the training split", &scores));
+                write!(out, "{}", table::render("HICO-DET, held-out part of the training split", &scores))?;
             }
         }
         Ok(())
     }
 }
 
-/// A bar on a terminal; else a line now and then.
+/// A bar on a terminal; else hidden, and training prints a line an epoch.
 fn progress_bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

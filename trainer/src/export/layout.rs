@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use hoi_quantize::onnx::{GraphBuilder, ModelProto, OnnxError, attr_int};
+use hoi_runtime::bundle::{HeadDescription, HeadSpec, HeadTraining};
 use hoi_runtime::engine::{Dim, ElementType, TensorSpec};
 use hoi_runtime::spatial::SPATIAL_LEN;
 use hoi_runtime::vocabulary::VocabularySpec;
-use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use super::{WriteError, write_beside};
@@ -14,30 +14,6 @@ use crate::system::layout::LayoutNetwork;
 
 /// Name of the graph's file.
 pub const HEAD_FILE: &str = "interaction.onnx";
-
-/// What a bundle needs to know of a head.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeadSpec {
-    /// Name of the graph's file, beside the description.
-    pub file: String,
-    /// The graph's inputs.
-    pub inputs: Vec<TensorSpec>,
-    /// The graph's outputs.
-    pub outputs: Vec<TensorSpec>,
-}
-
-/// `head.json`: from it and the graph the bundle's manifest is assembled.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeadFile {
-    /// Objects, verbs and which verb occurs with which object.
-    pub vocabulary: VocabularySpec,
-    /// The graph.
-    pub head: HeadSpec,
-    /// Where it comes from: data, setting, seed, command.
-    pub training: serde_json::Value,
-}
 
 /// Why a head could not be exported.
 #[derive(Debug, thiserror::Error)]
@@ -132,13 +108,13 @@ pub fn layout_graph(network: &LayoutNetwork) -> Result<ModelProto, ExportError> 
 pub fn write_layout(
     network: &LayoutNetwork,
     vocabulary: &VocabularySpec,
-    training: serde_json::Value,
+    training: HeadTraining,
     folder: &Path,
 ) -> Result<(), ExportError> {
     hoi_quantize::onnx::write(&layout_graph(network)?, &folder.join(HEAD_FILE))?;
     let head =
         HeadSpec { file: HEAD_FILE.to_owned(), inputs: head_inputs(), outputs: head_outputs(vocabulary.verbs.len()) };
-    let description = HeadFile { vocabulary: vocabulary.clone(), head, training };
+    let description = HeadDescription { vocabulary: vocabulary.clone(), head, training };
     let mut text = serde_json::to_vec_pretty(&description)?;
     text.push(b'\n');
     Ok(write_beside(&folder.join("head.json"), &text)?)

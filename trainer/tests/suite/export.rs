@@ -1,10 +1,11 @@
 //! The exported head in the runtime's engine gives what the network gives.
 
+use hoi_runtime::bundle::{HeadDescription, HeadTraining};
 use hoi_runtime::engine::{Engine, GraphRequest, Model, Tensor, TractEngine};
 use hoi_runtime::geometry::{BBox, Size};
 use hoi_runtime::spatial::spatial_encoding;
 use hoi_trainer::dataset::layout::{Draw, Setting};
-use hoi_trainer::export::{HeadFile, head_inputs, head_outputs, layout_graph, write_layout};
+use hoi_trainer::export::{head_inputs, head_outputs, layout_graph, write_layout};
 use hoi_trainer::system::layout::{LayoutNetwork, LayoutShape, Standardisation};
 use ndarray::Array;
 use rand::{RngExt, SeedableRng};
@@ -121,9 +122,11 @@ fn description_goes_with_the_graph() {
         None,
     );
     let vocabulary = data.table().vocabulary().spec();
-    write_layout(&trained.unwrap().network, vocabulary, serde_json::json!({"seed": 0}), out.path()).unwrap();
-    let head: HeadFile = serde_json::from_slice(&std::fs::read(out.path().join("head.json")).unwrap()).unwrap();
-    assert_eq!(head.vocabulary, *vocabulary);
+    let training = serde_json::json!({"data": "made up", "command": "a test", "seed": 0});
+    let training: HeadTraining = serde_json::from_value(training).unwrap();
+    write_layout(&trained.unwrap().network, vocabulary, training.clone(), out.path()).unwrap();
+    let head: HeadDescription = serde_json::from_slice(&std::fs::read(out.path().join("head.json")).unwrap()).unwrap();
+    assert_eq!((&head.vocabulary, &head.training), (vocabulary, &training));
     let onnx = std::fs::read(out.path().join(&head.head.file)).unwrap();
     let model = TractEngine::new(1).load(&onnx, &GraphRequest::default()).unwrap();
     assert_eq!((model.inputs(), model.outputs()), (&head.head.inputs[..], &head.head.outputs[..]));

@@ -42,7 +42,7 @@ impl Default for TrainingConfig {
         Self {
             setting: Setting::Open,
             holdout: false,
-            epochs: 20,
+            epochs: 12,
             seed: 0,
             batch_images: 64,
             learning_rate: 2e-3,

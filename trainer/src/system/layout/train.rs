@@ -239,6 +239,11 @@ fn train_epoch(
         Ok(())
     })?;
     let seconds = began.elapsed().as_secs_f64();
+    if run.progress.is_hidden() {
+        // No terminal: a line an epoch, so that a job's log shows that it goes on.
+        let mean = losses / f64::from(batches.max(1));
+        eprintln!("epoch {} of {}, loss {mean:.4}, {seconds:.0} s", epoch + 1, config.epochs);
+    }
     Ok(EpochRecord {
         epoch: epoch + 1,
         steps: state.optimizer.steps(),
