@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use hoi_firmware::board::BoardChoice;
 use hoi_firmware::device::{self, Settings, describe};
+use hoi_runtime::pipeline::DEFAULT_MIN_SCORE;
 
 /// Human-object interaction on a board: pictures in, triplets on a screen and a serial port out
 #[derive(Parser)]
@@ -31,7 +32,7 @@ struct Args {
     #[arg(long, value_name = "FOLDER")]
     bundle: Option<PathBuf>,
     /// Leave out triplets and detections below this score
-    #[arg(long, value_name = "S", default_value = "0.2", value_parser = score)]
+    #[arg(long, value_name = "S", default_value_t = DEFAULT_MIN_SCORE, value_parser = score)]
     min_score: f32,
     /// Threads that one network may use
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]

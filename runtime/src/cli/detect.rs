@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use super::{EngineArgs, score, wrong_usage};
-use crate::pipeline::HoiPipeline;
+use crate::pipeline::{DEFAULT_MIN_SCORE, HoiPipeline};
 use crate::sink::{FrameRecord, Table, annotate, picture_format, write_picture};
 use crate::source::{ImageLimits, Shard, list_pictures, open_image};
 
@@ -21,7 +21,7 @@ pub(super) struct DetectArgs {
     #[command(flatten)]
     engine: EngineArgs,
     /// Leave out triplets and detections below this score
-    #[arg(long, value_name = "S", default_value = "0.2", value_parser = score)]
+    #[arg(long, value_name = "S", default_value_t = DEFAULT_MIN_SCORE, value_parser = score)]
     min_score: f32,
     /// Print one JSON object a picture (schema hoi.frame/1) instead of a table
     #[arg(long)]

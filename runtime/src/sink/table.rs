@@ -25,15 +25,7 @@ impl fmt::Display for Table<'_> {
         let class = |d: &Detection| vocabulary.object_name(d.class).unwrap_or("?");
         let seen: Vec<&Detection> = result.detections.iter().filter(|d| d.score >= *min_score).collect();
         let persons = seen.iter().filter(|d| d.class == vocabulary.human()).count();
-        let plural = |n: usize, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
-        writeln!(
-            f,
-            "{}  {}  {}, {}",
-            frame.source,
-            result.size,
-            plural(persons, "person"),
-            plural(seen.len() - persons, "object")
-        )?;
+        writeln!(f, "{}  {}", frame.source, result.size)?;
         let rows: Vec<_> = result
             .triplets
             .iter()
