@@ -48,6 +48,10 @@ pub(super) fn run(args: &DetectArgs) -> anyhow::Result<ExitCode> {
         } else if picture_format(output).is_none() {
             wrong_usage("detect", &format!("{}: the extension must be .jpg, .png, .bmp or .webp", output.display()));
         }
+        let parent = output.parent().filter(|p| !p.as_os_str().is_empty());
+        if let Some(parent) = parent.filter(|p| !directory && !p.is_dir()) {
+            bail!("{}: there is no folder {}", output.display(), parent.display());
+        }
         if same_file(&args.input, output) {
             wrong_usage(
                 "detect",

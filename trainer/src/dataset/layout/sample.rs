@@ -15,7 +15,8 @@ use crate::dataset::AnnotatedPair;
 /// Most pairs of an image; more are thinned out at random.
 pub const MAX_PAIRS: usize = 300;
 
-/// A pair carries the verbs of the annotated pairs whose boxes it meets with at least this IoU, both of them (common ground C3).
+/// A pair carries the verbs of the annotated pairs of its object class whose boxes it meets with at least this IoU, both of them (UPT; the
+/// class is compared as well: docs/decisions/0005).
 pub const PAIR_IOU: f32 = 0.5;
 
 /// Mean number of human and of object distractors in an image.
