@@ -1,4 +1,4 @@
-//! Focal loss on prior-weighted log-odds (UPT; common ground C6).
+//! Focal loss on prior-weighted log-odds (UPT; RmLR uses its constants).
 
 use tch::{Kind, Tensor};
 
@@ -56,7 +56,7 @@ impl FocalLoss {
 mod tests {
     use super::*;
 
-    /// C6, one entry at a time, in double precision.
+    /// The same loss one entry at a time, in double precision.
     fn slow(logits: &[f64], labels: &[f64], prior: &[f64], valid: &[bool], verbs: usize) -> f64 {
         let (beta, gamma) = (0.5f64, 0.2f64);
         let (mut sum, mut positives) = (0.0, 0.0);

@@ -2,7 +2,7 @@
 
 use hoi_runtime::geometry::BBox;
 
-/// Boxes of one class with a larger IoU than this are one box (common ground C3).
+/// Boxes of one class with a larger IoU than this are one box.
 pub const MERGE_IOU: f32 = 0.7;
 
 /// Merges the boxes of one class, greedily: a box joins the cluster whose mean box it overlaps most, if by more than `iou`, and
