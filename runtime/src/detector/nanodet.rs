@@ -77,13 +77,6 @@ impl Decoder for NanodetSpec {
 
     fn decode(&self, tensors: &[&ArrayD<f32>], spec: &DetectorSpec) -> Vec<Candidate> {
         let (scores, distances) = tensors.split_at(self.scores.len());
-        let rows = |tensors: &[&ArrayD<f32>], width: usize| -> Vec<Vec<f32>> {
-            tensors
-                .iter()
-                .filter_map(|t| t.as_slice())
-                .flat_map(|s| s.chunks_exact(width).map(<[f32]>::to_vec))
-                .collect()
-        };
         let scores = rows(scores, spec.classes.len());
         let distances = rows(distances, 4 * self.bins);
         let points = (0..self.strides.len()).flat_map(|level| {
@@ -92,7 +85,7 @@ impl Decoder for NanodetSpec {
             (0..columns * rows).map(move |k| ((k % columns) as f32, (k / columns) as f32, stride))
         });
         let mut candidates = Vec::new();
-        for ((x, y, stride), (scores, distances)) in points.zip(scores.iter().zip(&distances)) {
+        for ((x, y, stride), (scores, distances)) in points.zip(scores.zip(distances)) {
             let Some((class, score)) = best_column(scores.iter().copied().enumerate()) else { continue };
             if score < spec.min_score {
                 continue;
@@ -104,6 +97,11 @@ impl Decoder for NanodetSpec {
         }
         candidates
     }
+}
+
+/// The rows of tensors that follow one another.
+fn rows<'a>(tensors: &'a [&ArrayD<f32>], width: usize) -> impl Iterator<Item = &'a [f32]> {
+    tensors.iter().filter_map(|t| t.as_slice()).flat_map(move |s| s.chunks_exact(width))
 }
 
 /// `sum_b b softmax(logits)_b`.
