@@ -13,5 +13,7 @@ pub mod dataset;
 pub mod eval;
 pub mod export;
 pub mod loss;
+pub mod network;
 pub mod optimizer;
 pub mod system;
+pub mod text;

@@ -2,6 +2,7 @@
 
 pub mod hico_det;
 pub mod layout;
+mod picture;
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use hoi_runtime::geometry::{BBox, Size};
 use serde::de::DeserializeOwned;
+
+pub use picture::{AnnotatedPicture, EntityLabel, PairLabel, PictureSet};
 
 /// Why a data set was refused.
 #[derive(Debug, thiserror::Error)]

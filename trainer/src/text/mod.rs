@@ -1,0 +1,1 @@
+//! Text of interactions and the frozen encoders that read it; used in training only.
