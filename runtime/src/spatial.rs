@@ -170,4 +170,38 @@ mod tests {
         let whole = BBox::new(0.0, 0.0, 10.0, 10.0);
         assert_eq!(pair_masks(&[(whole, whole)], grid)[(0, 0)], 1.0);
     }
+
+    /// RmLR's check: boxes apart, nested and partly overlapping, against a raster of 16 x 16 points a cell.
+    #[test]
+    fn pair_masks_equal_a_pixel_raster() {
+        let grid = FeatureGrid { columns: 7, rows: 5, picture: Size::new(7 * 32, 5 * 32) };
+        // Edges on the raster's lines (2 pixels), so that it is exact.
+        let cases = [
+            (BBox::new(2.0, 4.0, 50.0, 90.0), BBox::new(100.0, 30.0, 160.0, 70.0)),
+            (BBox::new(10.0, 10.0, 200.0, 150.0), BBox::new(60.0, 40.0, 84.0, 100.0)),
+            (BBox::new(20.0, 8.0, 110.0, 120.0), BBox::new(70.0, 60.0, 224.0, 160.0)),
+            (BBox::new(-40.0, 10.0, 60.0, 70.0), BBox::new(30.0, 50.0, 90.0, 400.0)),
+        ];
+        for (human, object) in cases {
+            let inside = |b: &BBox, x: f32, y: f32| b.x1 <= x && x < b.x2 && b.y1 <= y && y < b.y2;
+            let clipped = human.clip(grid.picture).enclosing(&object.clip(grid.picture));
+            let mut raster = vec![0f32; 35];
+            let mut points = 0f32;
+            for row in 0..5 * 16 {
+                for column in 0..7 * 16 {
+                    let (x, y) = (column as f32 * 2.0 + 1.0, row as f32 * 2.0 + 1.0);
+                    points += f32::from(u8::from(inside(&clipped, x, y)));
+                    if inside(&human, x, y) || inside(&object, x, y) {
+                        raster[row / 16 * 7 + column / 16] += 1.0;
+                    }
+                }
+            }
+            let masks = pair_masks(&[(human, object)], grid);
+            for (found, counted) in masks.row(0).iter().zip(&raster) {
+                assert!((found - counted / points).abs() < 1e-5, "{human:?} {object:?}: {found} {}", counted / points);
+            }
+            let covered = raster.iter().sum::<f32>() / points;
+            assert!((masks.sum() - covered).abs() < 1e-5 && covered <= 1.0);
+        }
+    }
 }

@@ -4,5 +4,6 @@
 mod command;
 mod export;
 mod published;
+mod rmlr;
 mod tiny;
 mod training;

@@ -1,0 +1,317 @@
+//! What can be chosen, and the rows of the paper's tables as choices.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// How the masked RoI is averaged (eq. 5 leaves it open). `sum` is over the cells covered by human or object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum RoiPooling {
+    /// Divided by the area of the box that encloses both: RoI average pooling with exact areas.
+    #[default]
+    Enclosing,
+    /// Divided by the area covered: the mean over the two boxes.
+    Covered,
+    /// Divided by the number of cells of the map.
+    Map,
+}
+
+/// Which words a pair may attend to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Words {
+    /// All words of the image (as printed).
+    #[default]
+    All,
+    /// Those of the triplets that the pair carries.
+    Own,
+}
+
+/// How the sub-sentences of an image are read by the text encoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum TextMode {
+    /// Joined by separators, so that words see their neighbours (eq. 7).
+    #[default]
+    Joined,
+    /// Each alone: cheaper, without context.
+    PerSentence,
+}
+
+/// Sizes of what is exported. The defaults are those of the full-size head (15.08 M parameters with 117 verbs).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RmlrShape {
+    /// Channels of the backbone map X^v.
+    pub map_channels: i64,
+    /// Width of the detector's tokens.
+    pub token_width: i64,
+    /// Verbs.
+    pub verbs: i64,
+    /// Width d_e of the Interactive Relation Encoder.
+    pub relation_width: i64,
+    /// Its heads.
+    pub relation_heads: i64,
+    /// Its feed-forward width.
+    pub relation_feed_forward: i64,
+    /// Its layers.
+    pub relation_layers: usize,
+    /// Width of the cue m and of the context g (appendix B: 512).
+    pub cue: i64,
+    /// Width that each entity token is widened to.
+    pub entity: i64,
+    /// Width D_H of pair tokens.
+    pub pair: i64,
+    /// Heads of the Interaction Reasoning Module.
+    pub reasoning_heads: i64,
+    /// Its feed-forward width.
+    pub reasoning_feed_forward: i64,
+    /// Its layers (Table 8).
+    pub reasoning_layers: usize,
+    /// Dropout of all encoder layers.
+    pub dropout: f64,
+    /// Whether the pair's cue m is re-mined (eqs. 4, 5).
+    pub cue_used: bool,
+    /// Whether the context g of the whole picture is used (eq. 6).
+    pub context_used: bool,
+    /// Whether the 36 values of box geometry join the pair token; RmLR has none.
+    pub spatial_used: bool,
+    /// Reading of the masked RoI.
+    pub pooling: RoiPooling,
+}
+
+impl RmlrShape {
+    /// The full-size head over a DETR with a ResNet.
+    pub fn full(verbs: i64) -> Self {
+        Self {
+            map_channels: 2048,
+            token_width: 256,
+            verbs,
+            relation_width: 256,
+            relation_heads: 8,
+            relation_feed_forward: 2048,
+            relation_layers: 2,
+            cue: 512,
+            entity: 512,
+            pair: 1024,
+            reasoning_heads: 8,
+            reasoning_feed_forward: 2048,
+            reasoning_layers: 1,
+            dropout: 0.1,
+            cue_used: true,
+            context_used: true,
+            spatial_used: false,
+            pooling: RoiPooling::Enclosing,
+        }
+    }
+
+    /// A head for rendered scenes that trains on a CPU within a minute or two: every width divided by eight.
+    pub fn tiny(map_channels: i64, token_width: i64, verbs: i64) -> Self {
+        Self {
+            map_channels,
+            token_width,
+            relation_width: 64,
+            relation_heads: 4,
+            relation_feed_forward: 128,
+            cue: 64,
+            entity: 64,
+            pair: 128,
+            reasoning_heads: 4,
+            reasoning_feed_forward: 256,
+            ..Self::full(verbs)
+        }
+    }
+}
+
+/// Weights of eq. 22. Superscript m is the reasoning module, a the re-mining encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossWeights {
+    /// L_hoi.
+    pub hoi: f64,
+    /// L_s^m: sentences, reasoning module.
+    pub sentence_reasoning: f64,
+    /// L_w^m: words, reasoning module.
+    pub word_reasoning: f64,
+    /// L_s^a: sentences, re-mining encoder.
+    pub sentence_remining: f64,
+    /// L_w^a: words, re-mining encoder.
+    pub word_remining: f64,
+}
+
+impl Default for LossWeights {
+    /// The best row of Table 7.
+    fn default() -> Self {
+        Self::of([2.0, 1.0, 1.0, 0.1, 0.1])
+    }
+}
+
+impl LossWeights {
+    /// In the order of Table 7: hoi, s^m, w^m, s^a, w^a.
+    pub fn of([hoi, sentence_reasoning, word_reasoning, sentence_remining, word_remining]: [f64; 5]) -> Self {
+        Self { hoi, sentence_reasoning, word_reasoning, sentence_remining, word_remining }
+    }
+
+    /// In the order of Table 7.
+    pub fn values(&self) -> [f64; 5] {
+        [self.hoi, self.sentence_reasoning, self.word_reasoning, self.sentence_remining, self.word_remining]
+    }
+
+    /// Whether any of the four transfer losses counts: without, no text is read at all.
+    pub fn transfer(&self) -> bool {
+        self.values()[1..].iter().any(|&w| w != 0.0)
+    }
+}
+
+/// The rows of Table 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Row {
+    /// Tokens to the reasoning module and the classifier: nothing re-mined, no language.
+    Plain,
+    /// Re-mining without cross-modal learning.
+    WithoutCl,
+    /// Language for the reasoning module, nothing re-mined.
+    WithoutRm,
+    /// Without the word-level losses.
+    WithoutWa,
+    /// Without the sentence-level losses.
+    WithoutSa,
+    /// Without knowledge transfer to the reasoning module.
+    WithoutIrmKt,
+    /// Without knowledge transfer to the re-mining encoder.
+    WithoutIreKt,
+    /// All of it.
+    Full,
+}
+
+impl Row {
+    /// All rows in the order of Table 2.
+    pub const ALL: [Row; 8] = [
+        Row::Plain,
+        Row::WithoutCl,
+        Row::WithoutRm,
+        Row::WithoutWa,
+        Row::WithoutSa,
+        Row::WithoutIrmKt,
+        Row::WithoutIreKt,
+        Row::Full,
+    ];
+
+    /// The paper's name of the row.
+    pub fn title(self) -> &'static str {
+        match self {
+            Row::Plain => "plain",
+            Row::WithoutCl => "w/o CL",
+            Row::WithoutRm => "w/o Rm",
+            Row::WithoutWa => "w/o WA",
+            Row::WithoutSa => "w/o SA",
+            Row::WithoutIrmKt => "w/o IRM-KT",
+            Row::WithoutIreKt => "w/o IRE-KT",
+            Row::Full => "RmLR",
+        }
+    }
+
+    /// Whether the pair's picture is re-mined.
+    pub fn remines(self) -> bool {
+        !matches!(self, Row::Plain | Row::WithoutRm)
+    }
+
+    /// The row as changes of `shape` and `weights`. `context` keeps the context g in rows that do not re-mine: eq. 6 stands in the
+    /// paragraph on re-mining, so without this it goes with m.
+    pub fn apply(self, shape: &mut RmlrShape, weights: &mut LossWeights, context: bool) {
+        shape.cue_used = self.remines();
+        shape.context_used = self.remines() || context;
+        let (reasoning, remining, sentence, word) = match self {
+            Row::Plain | Row::WithoutCl => (false, false, false, false),
+            Row::WithoutRm | Row::WithoutIreKt => (true, false, true, true),
+            Row::WithoutWa => (true, true, true, false),
+            Row::WithoutSa => (true, true, false, true),
+            Row::WithoutIrmKt => (false, true, true, true),
+            Row::Full => (true, true, true, true),
+        };
+        let keep = |weight: &mut f64, kept: bool| *weight = if kept { *weight } else { 0.0 };
+        keep(&mut weights.sentence_reasoning, reasoning && sentence);
+        keep(&mut weights.word_reasoning, reasoning && word);
+        keep(&mut weights.sentence_remining, remining && sentence);
+        keep(&mut weights.word_remining, remining && word);
+    }
+}
+
+/// The language side, present in training only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LanguageConfig {
+    /// Name of the text encoder, for the record.
+    pub encoder: String,
+    /// Width D_t of its vectors.
+    pub text_width: i64,
+    /// Heads of self- and cross-attention.
+    pub heads: i64,
+    /// Feed-forward width of the self-attention layers.
+    pub feed_forward: i64,
+    /// Self-attention layers of each stream (Table 8).
+    pub self_attention_layers: usize,
+    /// Dropout.
+    pub dropout: f64,
+    /// Which words a pair sees.
+    pub words: Words,
+    /// How sub-sentences are read.
+    pub text: TextMode,
+    /// From this share of all steps on, the cross-attended side of the word losses gets no gradient; 1 means never.
+    pub detach_words_from: f64,
+}
+
+impl LanguageConfig {
+    /// Defaults beside a head of this shape.
+    pub fn beside(shape: &RmlrShape, encoder: &str, text_width: i64) -> Self {
+        Self {
+            encoder: encoder.to_owned(),
+            text_width,
+            heads: shape.reasoning_heads,
+            feed_forward: shape.reasoning_feed_forward,
+            self_attention_layers: 2,
+            dropout: shape.dropout,
+            words: Words::All,
+            text: TextMode::Joined,
+            detach_words_from: 1.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Table 2 as it is printed: IRE, IRE SA, IRE WA, IRM SA, IRM WA.
+    #[test]
+    fn rows_are_those_of_table_2() {
+        let crosses = [
+            (Row::Plain, [0, 0, 0, 0, 0]),
+            (Row::WithoutCl, [1, 0, 0, 0, 0]),
+            (Row::WithoutRm, [0, 0, 0, 1, 1]),
+            (Row::WithoutWa, [1, 1, 0, 1, 0]),
+            (Row::WithoutSa, [1, 0, 1, 0, 1]),
+            (Row::WithoutIrmKt, [1, 1, 1, 0, 0]),
+            (Row::WithoutIreKt, [1, 0, 0, 1, 1]),
+            (Row::Full, [1, 1, 1, 1, 1]),
+        ];
+        for (row, expected) in crosses {
+            let (mut shape, mut weights) = (RmlrShape::full(117), LossWeights::default());
+            row.apply(&mut shape, &mut weights, false);
+            let on = |w: f64| u8::from(w != 0.0);
+            let found = [
+                u8::from(shape.cue_used),
+                on(weights.sentence_remining),
+                on(weights.word_remining),
+                on(weights.sentence_reasoning),
+                on(weights.word_reasoning),
+            ];
+            assert_eq!(found, expected, "{}", row.title());
+            assert_eq!(shape.context_used, row.remines());
+            assert_eq!(weights.hoi, 2.0);
+            row.apply(&mut shape, &mut weights, true);
+            assert!(shape.context_used);
+        }
+    }
+}

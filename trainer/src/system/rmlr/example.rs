@@ -1,0 +1,248 @@
+//! A picture as the head sees it: what the frozen detector said, the pairs formed from it, and their labels.
+
+use hoi_runtime::detector::Detection;
+use hoi_runtime::geometry::{BBox, Size};
+use hoi_runtime::pairing::{HumanObjectPair, pair_entities};
+use hoi_runtime::spatial::{FeatureGrid, SPATIAL_LEN, pair_masks, spatial_encoding};
+use hoi_runtime::vocabulary::{Interaction, Vocabulary};
+use tch::{Kind, Tensor};
+
+use super::config::RoiPooling;
+use super::network::VisualBatch;
+use crate::dataset::PairLabel;
+
+/// A pair is positive when both of its boxes overlap an annotated pair's by at least this (C3).
+pub const MATCH_IOU: f32 = 0.5;
+
+/// What a frozen detector says of a picture.
+#[derive(Debug)]
+pub struct DetectedPicture {
+    /// Number of the image in its set.
+    pub number: u64,
+    /// Size of the original image; predictions are written in its pixels.
+    pub original: Size,
+    /// Size of the picture in the network's input, without filling.
+    pub input: Size,
+    /// Backbone map, `[c, h, w]`.
+    pub feature: Tensor,
+    /// The part of the input that the map covers; at least `input`.
+    pub covered: Size,
+    /// Entities after NMS and selection, humans first, boxes in input pixels.
+    pub entities: Vec<Detection>,
+    /// Their tokens, `[N, D]`.
+    pub tokens: Tensor,
+}
+
+/// A picture ready for training and scoring.
+#[derive(Debug)]
+pub struct Example {
+    /// What the detector said.
+    pub picture: DetectedPicture,
+    /// All human-object pairs.
+    pub pairs: Vec<HumanObjectPair>,
+    /// Distinct annotated triplets in annotation order.
+    pub triplets: Vec<Interaction>,
+    /// (pair, triplet): which pair carries which annotated triplet; each once.
+    pub matches: Vec<(usize, usize)>,
+    masks: Tensor,
+    spatial: Tensor,
+    human: Tensor,
+    object: Tensor,
+    prior: Tensor,
+    valid: Tensor,
+    labels: Tensor,
+}
+
+/// The masks of eq. 5 in the chosen reading: `[P, h * w]` row by row.
+fn masks(boxes: &[(BBox, BBox)], grid: FeatureGrid, pooling: RoiPooling) -> Vec<f32> {
+    let mut masks = pair_masks(boxes, grid);
+    for (mut row, (human, object)) in masks.rows_mut().into_iter().zip(boxes) {
+        let factor = match pooling {
+            RoiPooling::Enclosing => 1.0,
+            RoiPooling::Covered => 1.0 / row.sum().max(1e-6),
+            RoiPooling::Map => {
+                let enclosing = human.clip(grid.picture).enclosing(&object.clip(grid.picture));
+                enclosing.area() / grid.picture.bbox().area().max(1e-6)
+            }
+        };
+        row *= factor;
+    }
+    masks.into_iter().collect()
+}
+
+impl Example {
+    /// Forms the pairs of a picture and labels them with `annotated`, boxes in input pixels.
+    ///
+    /// A pair carries the verbs of every annotated pair with min(IoU_human, IoU_object) >= 0.5, whatever class was annotated, as far
+    /// as the detected class takes them. It is associated with that pair's triplets in any case.
+    pub fn new(picture: DetectedPicture, annotated: &[PairLabel], vocabulary: &Vocabulary, pooling: RoiPooling) -> Self {
+        let pairs = pair_entities(&picture.entities, vocabulary.human());
+        let at = |i: usize| &picture.entities[i];
+        let boxes: Vec<(BBox, BBox)> = pairs.iter().map(|p| (at(p.human).bbox, at(p.object).bbox)).collect();
+        let mut triplets: Vec<Interaction> = Vec::new();
+        let mut matches = Vec::new();
+        let (rows, verbs) = (pairs.len(), vocabulary.verb_count());
+        let mut labels = vec![0f32; rows * verbs];
+        let mut valid = vec![0f32; rows * verbs];
+        for (row, pair) in pairs.iter().enumerate() {
+            for verb in vocabulary.valid_verbs(at(pair.object).class) {
+                valid[row * verbs + usize::from(verb.0)] = 1.0;
+            }
+        }
+        for label in annotated {
+            let triplet = Interaction { verb: label.verb, object: label.class };
+            let index = triplets.iter().position(|t| *t == triplet).unwrap_or_else(|| {
+                triplets.push(triplet);
+                triplets.len() - 1
+            });
+            for (row, (human, object)) in boxes.iter().enumerate() {
+                if human.iou(&label.human).min(object.iou(&label.object)) < MATCH_IOU {
+                    continue;
+                }
+                let entry = row * verbs + usize::from(label.verb.0);
+                labels[entry] = valid[entry];
+                if !matches.contains(&(row, index)) {
+                    matches.push((row, index));
+                }
+            }
+        }
+        let (rows, verbs) = (rows as i64, verbs as i64);
+        let size = picture.feature.size();
+        let grid = FeatureGrid { columns: size[2] as usize, rows: size[1] as usize, picture: picture.covered };
+        let spatial: Vec<f32> =
+            boxes.iter().flat_map(|(human, object)| spatial_encoding(human, object, picture.input)).collect();
+        let indices = |f: fn(&HumanObjectPair) -> usize| -> Tensor {
+            Tensor::from_slice(&pairs.iter().map(|p| f(p) as i64).collect::<Vec<_>>())
+        };
+        let prior: Vec<f32> = pairs.iter().map(|p| at(p.human).score * at(p.object).score).collect();
+        Self {
+            masks: Tensor::from_slice(&masks(&boxes, grid, pooling)).view([rows, size[1], size[2]]),
+            spatial: Tensor::from_slice(&spatial).view([rows, SPATIAL_LEN as i64]),
+            human: indices(|p| p.human),
+            object: indices(|p| p.object),
+            prior: Tensor::from_slice(&prior),
+            valid: Tensor::from_slice(&valid).view([rows, verbs]),
+            labels: Tensor::from_slice(&labels).view([rows, verbs]),
+            picture,
+            pairs,
+            triplets,
+            matches,
+        }
+    }
+
+    /// Spatial values of the pairs, `[P, 36]`.
+    pub fn spatial(&self) -> &Tensor {
+        &self.spatial
+    }
+
+    /// Labels of the pairs, 0 or 1, `[P, V]`.
+    pub fn labels(&self) -> &Tensor {
+        &self.labels
+    }
+
+    /// 1 where the verb occurs with the pair's detected class, `[P, V]`.
+    pub fn valid(&self) -> &Tensor {
+        &self.valid
+    }
+
+    /// s_h s_o, `[P]`.
+    pub fn prior(&self) -> &Tensor {
+        &self.prior
+    }
+}
+
+/// Pictures with at least one pair, put together.
+#[derive(Debug)]
+pub struct PairBatch {
+    /// What the head takes.
+    pub visual: VisualBatch,
+    /// Rows of the flattened pairs that are no filling, `[R]`, i64.
+    pub rows: Tensor,
+    /// Labels of those, `[R, V]`.
+    pub labels: Tensor,
+    /// Validity of those, `[R, V]`.
+    pub valid: Tensor,
+    /// s_h s_o of those, `[R, 1]`.
+    pub prior: Tensor,
+    /// Pairs that every picture was filled up to.
+    pub width: usize,
+}
+
+/// `[n, ..]` tensors stacked to `[B, most, ..]`, filled with `value`.
+fn stack_filled(parts: &[&Tensor], most: i64, value: f64) -> Tensor {
+    let filled: Vec<Tensor> = parts
+        .iter()
+        .map(|t| {
+            let missing = most - t.size()[0];
+            if missing == 0 {
+                return t.shallow_clone();
+            }
+            let mut size = t.size();
+            size[0] = missing;
+            Tensor::cat(&[*t, &Tensor::full(size, value, (t.kind(), t.device()))], 0)
+        })
+        .collect();
+    Tensor::stack(&filled, 0)
+}
+
+impl PairBatch {
+    /// Puts examples together on a device. Each must have a pair.
+    pub fn new(examples: &[&Example], device: tch::Device) -> Self {
+        let most = |f: &dyn Fn(&Example) -> i64| examples.iter().map(|e| f(e)).max().unwrap_or(0);
+        let height = most(&|e| e.picture.feature.size()[1]);
+        let columns = most(&|e| e.picture.feature.size()[2]);
+        let pairs = most(&|e| e.pairs.len() as i64);
+        let entities = most(&|e| e.picture.tokens.size()[0]);
+        let fill = |t: &Tensor| {
+            let [.., h, w] = t.size()[..] else { return t.shallow_clone() };
+            if (h, w) == (height, columns) {
+                t.shallow_clone()
+            } else {
+                t.constant_pad_nd([0, columns - w, 0, height - h])
+            }
+        };
+        let stack = |f: &dyn Fn(&Example) -> Tensor, most: i64| {
+            let parts: Vec<Tensor> = examples.iter().map(|e| f(e)).collect();
+            stack_filled(&parts.iter().collect::<Vec<_>>(), most, 0.0).to_device(device)
+        };
+        let features: Vec<Tensor> =
+            examples.iter().map(|e| fill(&e.picture.feature.to_kind(Kind::Float))).collect();
+        let paddings: Vec<Tensor> = examples
+            .iter()
+            .map(|e| {
+                let [_, h, w] = e.picture.feature.size()[..] else { unreachable!("a map has three dimensions") };
+                let mut filling = Tensor::ones([height, columns], (Kind::Bool, tch::Device::Cpu));
+                let _ = filling.narrow(0, 0, h).narrow(1, 0, w).fill_(0);
+                filling
+            })
+            .collect();
+        let mut filling = vec![true; examples.len() * pairs as usize];
+        let mut rows = Vec::new();
+        for (i, example) in examples.iter().enumerate() {
+            for row in 0..example.pairs.len() {
+                filling[i * pairs as usize + row] = false;
+                rows.push((i * pairs as usize + row) as i64);
+            }
+        }
+        let cat = |f: &dyn Fn(&Example) -> Tensor| {
+            Tensor::cat(&examples.iter().map(|e| f(e)).collect::<Vec<_>>(), 0).to_device(device)
+        };
+        Self {
+            visual: VisualBatch {
+                feature: Tensor::stack(&features, 0).to_device(device),
+                feature_padding: Tensor::stack(&paddings, 0).to_device(device),
+                pair_masks: stack(&|e| fill(&e.masks).flatten(1, 2), pairs),
+                tokens: stack(&|e| e.picture.tokens.to_kind(Kind::Float), entities),
+                human_index: stack(&|e| e.human.shallow_clone(), pairs),
+                object_index: stack(&|e| e.object.shallow_clone(), pairs),
+                spatial: stack(&|e| e.spatial.shallow_clone(), pairs),
+                pair_padding: Tensor::from_slice(&filling).view([examples.len() as i64, pairs]).to_device(device),
+            },
+            rows: Tensor::from_slice(&rows).to_device(device),
+            labels: cat(&|e| e.labels.shallow_clone()),
+            valid: cat(&|e| e.valid.shallow_clone()),
+            prior: cat(&|e| e.prior.unsqueeze(1)),
+            width: pairs as usize,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! RmLR (Re-mine, Learn and Reason; arXiv 2307.13529): a two-stage system. A frozen detector finds boxes; a small head reads the
+//! backbone map again for each pair, learns from text during training only, and classifies verbs.
+//!
+//! | equation | where |
+//! |---|---|
+//! | 2, 3 (detector, pairs) | [`crate::system::detr`], [`Example`] |
+//! | 4, 5, 6, 9, 20 | [`RmlrNetwork`] |
+//! | 7, 8 (text) | [`crate::text`] |
+//! | 10 to 19 (cross-modal learning, transfer) | [`CrossModal`] |
+//! | 21 | [`crate::loss::FocalLoss`] |
+//! | 22 | [`RmlrModel::loss`] |
+
+mod config;
+mod example;
+mod language;
+mod model;
+mod network;
+mod text;
+
+pub use config::{LanguageConfig, LossWeights, RmlrShape, RoiPooling, Row, TextMode, Words};
+pub use example::{DetectedPicture, Example, MATCH_IOU, PairBatch};
+pub use language::{CrossModal, TextBatch, TransferLosses, distance};
+pub use model::{PRIOR_POWER, RmlrConfig, RmlrModel, predictions};
+pub use network::{RmlrNetwork, VisualBatch, VisualOutput};
+pub use text::sub_sentences;
