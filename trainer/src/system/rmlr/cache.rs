@@ -71,7 +71,7 @@ pub struct LabelledDetections {
     pub pairs: Vec<PairLabel>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Index {
     schema: String,
@@ -80,7 +80,7 @@ struct Index {
     pictures: Vec<Entry>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
     number: u64,
@@ -190,8 +190,8 @@ pub fn read_cache(folder: &Path, key: &str) -> Result<Option<Vec<LabelledDetecti
     for (i, entry) in index.pictures.into_iter().enumerate() {
         let path = chunk_file(folder, i / CHUNK);
         if i % CHUNK == 0 {
-            let read = Tensor::read_safetensors(&path)
-                .map_err(|source| CacheError::Tensors { path: path.clone(), source })?;
+            let read =
+                Tensor::read_safetensors(&path).map_err(|source| CacheError::Tensors { path: path.clone(), source })?;
             tensors = read.into_iter().collect();
         }
         let place = i % CHUNK;
@@ -211,7 +211,10 @@ pub fn read_cache(folder: &Path, key: &str) -> Result<Option<Vec<LabelledDetecti
             })
             .collect();
         if tokens.size()[0] != entities.len() as i64 {
-            return Err(format(&path, format!("`{place}.tokens` has {} rows for {} entities", tokens.size()[0], entities.len())));
+            return Err(format(
+                &path,
+                format!("`{place}.tokens` has {} rows for {} entities", tokens.size()[0], entities.len()),
+            ));
         }
         let size = |[width, height]: [u32; 2]| Size::new(width, height);
         let pair = |(human, object, class, verb)| PairLabel {

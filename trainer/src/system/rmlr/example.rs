@@ -75,7 +75,12 @@ impl Example {
     ///
     /// A pair carries the verbs of every annotated pair with min(IoU_human, IoU_object) >= 0.5, whatever class was annotated, as far
     /// as the detected class takes them. It is associated with that pair's triplets in any case.
-    pub fn new(picture: DetectedPicture, annotated: &[PairLabel], vocabulary: &Vocabulary, pooling: RoiPooling) -> Self {
+    pub fn new(
+        picture: DetectedPicture,
+        annotated: &[PairLabel],
+        vocabulary: &Vocabulary,
+        pooling: RoiPooling,
+    ) -> Self {
         let pairs = pair_entities(&picture.entities, vocabulary.human());
         let at = |i: usize| &picture.entities[i];
         let boxes: Vec<(BBox, BBox)> = pairs.iter().map(|p| (at(p.human).bbox, at(p.object).bbox)).collect();
@@ -205,13 +210,12 @@ impl PairBatch {
             let parts: Vec<Tensor> = examples.iter().map(|e| f(e)).collect();
             stack_filled(&parts.iter().collect::<Vec<_>>(), most, 0.0).to_device(device)
         };
-        let features: Vec<Tensor> =
-            examples.iter().map(|e| fill(&e.picture.feature.to_kind(Kind::Float))).collect();
+        let features: Vec<Tensor> = examples.iter().map(|e| fill(&e.picture.feature.to_kind(Kind::Float))).collect();
         let paddings: Vec<Tensor> = examples
             .iter()
             .map(|e| {
                 let [_, h, w] = e.picture.feature.size()[..] else { unreachable!("a map has three dimensions") };
-                let mut filling = Tensor::ones([height, columns], (Kind::Bool, tch::Device::Cpu));
+                let filling = Tensor::ones([height, columns], (Kind::Bool, tch::Device::Cpu));
                 let _ = filling.narrow(0, 0, h).narrow(1, 0, w).fill_(0);
                 filling
             })

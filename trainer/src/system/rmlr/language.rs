@@ -60,7 +60,14 @@ pub fn distance(a: &Tensor, b: &Tensor) -> Tensor {
 }
 
 impl Stream {
-    fn new(path: &nn::Path<'_>, shape: &RmlrShape, config: &LanguageConfig, from: Option<i64>, word: bool, sentence: bool) -> Self {
+    fn new(
+        path: &nn::Path<'_>,
+        shape: &RmlrShape,
+        config: &LanguageConfig,
+        from: Option<i64>,
+        word: bool,
+        sentence: bool,
+    ) -> Self {
         let linear = |path: nn::Path<'_>, from, to| nn::linear(path, from, to, nn::LinearConfig::default());
         let layer = EncoderLayerConfig {
             width: shape.pair,
@@ -97,11 +104,20 @@ impl Stream {
     }
 
     /// Word and sentence loss of the associated rows.
-    fn losses(&self, rows: &Tensor, words: Option<&Tensor>, text: &TextBatch, detach: bool, train: bool, dropout: f64) -> [Option<Tensor>; 2] {
+    fn losses(
+        &self,
+        rows: &Tensor,
+        words: Option<&Tensor>,
+        text: &TextBatch,
+        detach: bool,
+        train: bool,
+        dropout: f64,
+    ) -> [Option<Tensor>; 2] {
         let word = self.words.as_ref().zip(words).map(|(attention, words)| {
             // Eqs. 13 and 14: the attention's output alone. With a residual, target and input would differ by little.
-            let attended =
-                attention.forward(&rows.unsqueeze(1), words, words, Some(&text.word_padding), dropout, train).squeeze_dim(1);
+            let attended = attention
+                .forward(&rows.unsqueeze(1), words, words, Some(&text.word_padding), dropout, train)
+                .squeeze_dim(1);
             distance(rows, &if detach { attended.detach() } else { attended })
         });
         let sentence = self.sentence.as_ref().map(|[first, second]| {
@@ -124,9 +140,8 @@ impl CrossModal {
             (word || sentence).then(|| Stream::new(&(&path / name), shape, config, from, word, sentence))
         };
         Self {
-            words: (word_m || word_a).then(|| {
-                nn::linear(&path / "words", config.text_width, shape.pair, nn::LinearConfig::default())
-            }),
+            words: (word_m || word_a)
+                .then(|| nn::linear(&path / "words", config.text_width, shape.pair, nn::LinearConfig::default())),
             reasoning: stream("reasoning", None, word_m, sentence_m),
             remining: stream("remining", Some(shape.cue), word_a, sentence_a),
         }

@@ -10,6 +10,7 @@
 //! | 21 | [`crate::loss::FocalLoss`] |
 //! | 22 | [`RmlrModel::loss`] |
 
+mod cache;
 mod config;
 mod example;
 mod language;
@@ -17,6 +18,7 @@ mod model;
 mod network;
 mod text;
 
+pub use cache::{CacheError, CacheWriter, LabelledDetections, read_cache};
 pub use config::{LanguageConfig, LossWeights, RmlrShape, RoiPooling, Row, TextMode, Words};
 pub use example::{DetectedPicture, Example, MATCH_IOU, PairBatch};
 pub use language::{CrossModal, TextBatch, TransferLosses, distance};

@@ -9,7 +9,7 @@ use super::config::{LanguageConfig, LossWeights, RmlrShape, Words};
 use super::example::{Example, PairBatch};
 use super::language::{CrossModal, TextBatch, TransferLosses};
 use super::network::RmlrNetwork;
-use crate::eval::hico_det::TripletPrediction;
+use crate::eval::interactions::TripletPrediction;
 use crate::loss::FocalLoss;
 use crate::text::ImageText;
 

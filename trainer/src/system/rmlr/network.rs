@@ -78,16 +78,22 @@ impl RmlrNetwork {
             };
             let layers = path / "relation" / "layers";
             Remining {
-                project: nn::conv2d(path / "project", shape.map_channels, shape.relation_width, 1, nn::ConvConfig::default()),
+                project: nn::conv2d(
+                    path / "project",
+                    shape.map_channels,
+                    shape.relation_width,
+                    1,
+                    nn::ConvConfig::default(),
+                ),
                 relation: (0..shape.relation_layers).map(|i| EncoderLayer::new(&(&layers / i), &layer)).collect(),
                 cue: linear(path / "cue", shape.relation_width, shape.cue),
             }
         });
         let context = shape.context_used.then(|| linear(path / "context", shape.map_channels, shape.cue));
         let token = linear(path / "token", shape.token_width, shape.entity);
-        let spatial = shape.spatial_used.then(|| {
-            [0, 1, 2].map(|i| linear(path / "spatial" / (2 * i), SPATIAL_WIDTHS[i], SPATIAL_WIDTHS[i + 1]))
-        });
+        let spatial = shape
+            .spatial_used
+            .then(|| [0, 1, 2].map(|i| linear(path / "spatial" / (2 * i), SPATIAL_WIDTHS[i], SPATIAL_WIDTHS[i + 1])));
         let width = 2 * shape.entity
             + i64::from(shape.cue_used) * shape.cue
             + i64::from(shape.context_used) * shape.cue

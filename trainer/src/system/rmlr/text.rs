@@ -24,7 +24,13 @@ impl TextBatch {
     ///
     /// `texts` holds the sub-sentences of each example's triplets, in that order. With [`Words::Own`], a pair whose words were all cut
     /// at the encoder's limit sees every word of its picture.
-    pub fn new(examples: &[&Example], texts: &[&ImageText], width: usize, words: Words, device: Device) -> Option<Self> {
+    pub fn new(
+        examples: &[&Example],
+        texts: &[&ImageText],
+        width: usize,
+        words: Words,
+        device: Device,
+    ) -> Option<Self> {
         let mut matched: Vec<i64> = Vec::new();
         let (mut term_pair, mut sentences) = (Vec::new(), Vec::new());
         // Per matched pair: its example and the words it sees.
@@ -34,7 +40,8 @@ impl TextBatch {
             pairs.sort_unstable();
             pairs.dedup();
             for pair in pairs {
-                let own: Vec<usize> = example.matches.iter().filter(|m| m.0 == pair).map(|m| m.1).collect();
+                let carried = example.matches.iter().filter(|m| m.0 == pair);
+                let own: Vec<usize> = carried.filter_map(|m| text.rows.get(m.1).copied()).collect();
                 let every = || (0..text.owner.len() as i64).collect::<Vec<_>>();
                 let visible = match words {
                     Words::All => every(),
@@ -44,9 +51,9 @@ impl TextBatch {
                         if mine.is_empty() { every() } else { mine }
                     }
                 };
-                for triplet in own {
+                for sentence in own {
                     term_pair.push(matched.len() as i64);
-                    sentences.push(text.sentences.get(triplet as i64));
+                    sentences.push(text.sentences.get(sentence as i64));
                 }
                 matched.push((i * width + pair) as i64);
                 seen.push((i, visible));
@@ -59,7 +66,8 @@ impl TextBatch {
             .enumerate()
             .map(|(row, (i, visible))| {
                 padding[row * most..][..visible.len()].fill(false);
-                let words = texts[*i].words.index_select(0, &Tensor::from_slice(visible).to_device(texts[*i].words.device()));
+                let words =
+                    texts[*i].words.index_select(0, &Tensor::from_slice(visible).to_device(texts[*i].words.device()));
                 words.constant_pad_nd([0, 0, 0, (most - visible.len()) as i64])
             })
             .collect();
