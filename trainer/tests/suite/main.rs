@@ -3,6 +3,7 @@
 
 mod command;
 mod export;
+mod loader;
 mod published;
 mod tiny;
 mod training;
