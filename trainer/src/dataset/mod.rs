@@ -1,8 +1,11 @@
 //! Data sets as they are published, read and checked.
 
+pub mod augment;
 pub mod hico_det;
 pub mod layout;
+pub mod loader;
 mod picture;
+pub mod v_coco;
 
 use std::fs::File;
 use std::io::{BufReader, Read};
