@@ -1,3 +1,4 @@
 //! The systems that can be trained, one module each.
 
 pub mod layout;
+pub mod run;
