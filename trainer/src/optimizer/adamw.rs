@@ -2,11 +2,22 @@
 
 use tch::{Tensor, no_grad};
 
+/// How weights are decayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightDecay {
+    /// Apart from the gradient: AdamW.
+    Apart,
+    /// Added to the gradient, which makes this Adam.
+    InGradient,
+}
+
 /// AdamW over a list of parameters, always in the same order.
 #[derive(Debug)]
 pub struct AdamW {
     /// Weight decay per unit of learning rate; vectors (biases) are not decayed.
     pub weight_decay: f64,
+    /// How weights are decayed.
+    pub decay: WeightDecay,
     first: Vec<Tensor>,
     second: Vec<Tensor>,
     steps: u64,
@@ -19,12 +30,12 @@ impl AdamW {
     /// An optimizer that has not stepped yet.
     pub fn new(parameters: &[Tensor], weight_decay: f64) -> Self {
         let zeros = || parameters.iter().map(|p| p.detach().zeros_like()).collect();
-        Self { weight_decay, first: zeros(), second: zeros(), steps: 0 }
+        Self { weight_decay, decay: WeightDecay::Apart, first: zeros(), second: zeros(), steps: 0 }
     }
 
     /// An optimizer that goes on after `steps` steps with the moments it had then.
     pub fn resume(weight_decay: f64, first: Vec<Tensor>, second: Vec<Tensor>, steps: u64) -> Self {
-        Self { weight_decay, first, second, steps }
+        Self { weight_decay, decay: WeightDecay::Apart, first, second, steps }
     }
 
     /// First and second moments, in the order of the parameters.
@@ -39,19 +50,30 @@ impl AdamW {
 
     /// One step along the gradients, which are then forgotten.
     pub fn step(&mut self, parameters: &mut [Tensor], learning_rate: f64) {
+        self.step_each(parameters, |_| learning_rate);
+    }
+
+    /// One step along the gradients, with a learning rate for each parameter by its index.
+    pub fn step_each(&mut self, parameters: &mut [Tensor], learning_rate: impl Fn(usize) -> f64) {
         self.steps += 1;
         let correction = BETA.map(|beta| 1.0 - beta.powi(self.steps.min(i32::MAX as u64) as i32));
         no_grad(|| {
-            for (p, (m, v)) in parameters.iter_mut().zip(self.first.iter_mut().zip(&mut self.second)) {
+            let moments = self.first.iter_mut().zip(&mut self.second);
+            for (i, (p, (m, v))) in parameters.iter_mut().zip(moments).enumerate() {
+                let learning_rate = learning_rate(i);
                 let mut gradient = p.grad();
                 if !gradient.defined() {
                     continue;
+                }
+                let decayed = p.dim() > 1 && self.weight_decay > 0.0;
+                if decayed && self.decay == WeightDecay::InGradient {
+                    gradient += &*p * self.weight_decay;
                 }
                 *m *= BETA[0];
                 *m += &gradient * (1.0 - BETA[0]);
                 *v *= BETA[1];
                 *v += gradient.square() * (1.0 - BETA[1]);
-                if p.dim() > 1 {
+                if decayed && self.decay == WeightDecay::Apart {
                     *p *= 1.0 - learning_rate * self.weight_decay;
                 }
                 let scale = (&*v / correction[1]).sqrt() + EPS;
@@ -96,6 +118,19 @@ mod tests {
         // (1 * 0.95 - 0.1) * 0.95 - 0.1
         assert!((parameters[1].double_value(&[0, 0]) - 0.7075).abs() < 1e-5);
         assert_eq!(adamw.steps(), 2);
+    }
+
+    #[test]
+    fn rates_and_decay_by_hand() {
+        let mut parameters = [parameter(&[1.0], &[1, 1]), parameter(&[1.0], &[1, 1])];
+        let mut adam = AdamW::new(&parameters, 3.0);
+        adam.decay = WeightDecay::InGradient;
+        // Gradients 1 + 3 and -4 + 3: whatever their size, the first step is the learning rate.
+        (&parameters[0] - &parameters[1] * 4.0).sum(tch::Kind::Float).backward();
+        adam.step_each(&mut parameters, |i| [0.1, 0.01][i]);
+        assert!((parameters[0].double_value(&[0, 0]) - 0.9).abs() < 1e-6);
+        assert!((parameters[1].double_value(&[0, 0]) - 1.01).abs() < 1e-6);
+        assert!((adam.moments().0[0].double_value(&[0, 0]) - 0.4).abs() < 1e-6, "the decay is in the moment");
     }
 
     #[test]

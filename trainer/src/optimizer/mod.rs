@@ -3,5 +3,5 @@
 mod adamw;
 mod schedule;
 
-pub use adamw::{AdamW, clip_gradients};
-pub use schedule::CosineSchedule;
+pub use adamw::{AdamW, WeightDecay, clip_gradients};
+pub use schedule::{CosineSchedule, StepSchedule};

@@ -23,9 +23,34 @@ impl CosineSchedule {
     }
 }
 
+/// Multiplied by a factor after some epochs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepSchedule<'a> {
+    /// The learning rate of the first epoch.
+    pub peak: f64,
+    /// Epochs, counted from 1, after which the rate drops.
+    pub after: &'a [usize],
+    /// What it is multiplied by.
+    pub factor: f64,
+}
+
+impl StepSchedule<'_> {
+    /// The learning rate of an epoch, counted from 0.
+    pub fn rate(&self, epoch: usize) -> f64 {
+        let drops = self.after.iter().filter(|&&after| epoch >= after).count();
+        self.peak * self.factor.powi(drops.min(i32::MAX as usize) as i32)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_by_hand() {
+        let schedule = StepSchedule { peak: 2.0, after: &[1, 3], factor: 0.5 };
+        assert_eq!([0, 1, 2, 3, 9].map(|epoch| schedule.rate(epoch)), [2.0, 1.0, 1.0, 0.5, 0.5]);
+    }
 
     #[test]
     fn by_hand() {

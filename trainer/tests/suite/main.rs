@@ -4,6 +4,7 @@
 mod command;
 mod export;
 mod network;
+mod loader;
 mod published;
 mod rmlr;
 mod tiny;

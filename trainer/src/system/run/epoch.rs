@@ -1,0 +1,194 @@
+//! The steps of an epoch.
+
+use std::time::Instant;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use tch::{Tensor, no_grad};
+
+use super::config::Precision;
+use super::trainer::{EpochShape, RunError, Trainer};
+use crate::optimizer::clip_gradients;
+
+/// Mixed precision: the scale doubles after so many good steps.
+const STEPS_TO_DOUBLE: u64 = 2000;
+
+/// Mixed precision: below this scale the gradients are too large for another reason.
+const SMALLEST_SCALE: f64 = 1.0 / 16384.0;
+
+/// What a batch costs.
+#[derive(Debug)]
+pub struct StepLoss {
+    /// The scalar that is minimised.
+    pub total: Tensor,
+    /// What it is made of, for the log.
+    pub parts: Vec<(&'static str, f64)>,
+}
+
+/// An epoch under way.
+#[derive(Debug)]
+pub struct EpochSteps<'a> {
+    trainer: &'a mut Trainer,
+    shape: EpochShape,
+    /// Gradients that no step has used yet.
+    pending: bool,
+    rate: f64,
+    clock: Instant,
+}
+
+/// Spreads seeds and positions over all 64 bits.
+fn mix(seed: u64, position: u64) -> u64 {
+    seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(position)
+}
+
+impl<'a> EpochSteps<'a> {
+    pub(super) fn new(trainer: &'a mut Trainer, shape: EpochShape) -> Self {
+        Self { trainer, shape, pending: false, rate: 0.0, clock: Instant::now() }
+    }
+
+    /// The epoch, counted from 0.
+    pub fn number(&self) -> usize {
+        self.trainer.log.len()
+    }
+
+    /// Batches of this epoch that a resumed run has behind it: leave them out.
+    pub fn done(&self) -> usize {
+        self.trainer.partial.batches
+    }
+
+    /// The pictures in this epoch's order, which follows from seed and epoch.
+    pub fn order(&self, pictures: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..pictures).collect();
+        let seed = mix(self.trainer.config.seed, self.number() as u64);
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        order
+    }
+
+    /// Pictures that may still be skipped.
+    pub fn skips_left(&self) -> usize {
+        let skipped: usize = self.trainer.log.iter().map(|r| r.skipped).sum();
+        self.trainer.config.skip_limit.saturating_sub(skipped + self.trainer.partial.skipped)
+    }
+
+    /// Counts pictures that could not be read.
+    pub fn skip(&mut self, pictures: usize) {
+        self.trainer.partial.skipped += pictures;
+    }
+
+    /// Runs `f` while the store holds the averaged weights; just runs it without an average.
+    pub fn with_average<T>(&mut self, f: impl FnOnce() -> T) -> T {
+        self.trainer.with_average(f)
+    }
+
+    /// A batch of `pictures`: its loss, the gradients, and a step of the optimizer when enough batches are together. A batch without
+    /// a loss takes no step, but its place in the schedule.
+    ///
+    /// # Errors
+    /// What `loss` returns, or [`RunError`] when loss or gradient are no numbers or a checkpoint cannot be written.
+    pub fn step<E: From<RunError>>(
+        &mut self,
+        pictures: usize,
+        loss: impl FnOnce() -> Result<Option<StepLoss>, E>,
+    ) -> Result<(), E> {
+        let trainer = &mut *self.trainer;
+        let epoch = trainer.log.len() as u64;
+        let position = epoch * self.shape.steps as u64 + trainer.partial.batches as u64;
+        tch::manual_seed(mix(trainer.config.seed, position) as i64);
+        let mixed = trainer.config.precision == Precision::Mixed;
+        let loss = tch::autocast(mixed, loss)?;
+        let factor = trainer.config.schedule.factor(position, self.shape.steps as u64, trainer.config.epochs);
+        self.rate = trainer.config.learning_rate * factor;
+        let mut shown = None;
+        if let Some(StepLoss { total, parts }) = loss {
+            let value = total.double_value(&[]);
+            if !value.is_finite() {
+                return Err(self.diverged("loss", value).into());
+            }
+            (total * (trainer.loss_scale / trainer.config.accumulate as f64)).backward();
+            trainer.partial.add(value, &parts);
+            self.pending = true;
+            shown = Some(value);
+        }
+        trainer.partial.batches += 1;
+        trainer.partial.pictures += pictures;
+        let batches = trainer.partial.batches;
+        if batches.is_multiple_of(trainer.config.accumulate) || batches == self.shape.steps {
+            self.update()?;
+        }
+        self.count_time();
+        let trainer = &*self.trainer;
+        trainer.progress.inc(pictures as u64);
+        if let Some(value) = shown {
+            let (epoch, epochs) = (epoch + 1, trainer.config.epochs);
+            trainer.progress.set_message(format!("epoch {epoch}/{epochs} loss {value:.3}"));
+        }
+        let due = trainer.checkpoint_every.is_some_and(|every| every > 0 && batches.is_multiple_of(every));
+        if due && !self.pending && batches < self.shape.steps {
+            trainer.save()?;
+        }
+        Ok(())
+    }
+
+    fn count_time(&mut self) {
+        self.trainer.partial.seconds += self.clock.elapsed().as_secs_f64();
+        self.clock = Instant::now();
+    }
+
+    fn diverged(&self, what: &'static str, value: f64) -> RunError {
+        RunError::Diverged { what, epoch: self.number() + 1, step: self.done() + 1, value }
+    }
+
+    /// A step of the optimizer along the gradients so far.
+    fn update(&mut self) -> Result<(), RunError> {
+        if !std::mem::take(&mut self.pending) {
+            return Ok(());
+        }
+        let trainer = &mut *self.trainer;
+        if trainer.loss_scale != 1.0 {
+            let scale = 1.0 / trainer.loss_scale;
+            gradients(&trainer.parameters).for_each(|mut g| no_grad(|| g *= scale));
+        }
+        let most = if trainer.config.max_gradient > 0.0 { trainer.config.max_gradient } else { f64::INFINITY };
+        let norm = clip_gradients(&trainer.parameters, most);
+        let mixed = trainer.config.precision == Precision::Mixed;
+        if !norm.is_finite() {
+            if !mixed || trainer.loss_scale < SMALLEST_SCALE {
+                return Err(self.diverged("gradient", norm));
+            }
+            trainer.loss_scale *= 0.5;
+            trainer.good_steps = 0;
+            gradients(&trainer.parameters).for_each(|mut g| {
+                let _ = no_grad(|| g.zero_());
+            });
+            return Ok(());
+        }
+        let (rate, rates) = (self.rate, &trainer.rates);
+        trainer.optimizer.step_each(&mut trainer.parameters, |i| rate * rates[i]);
+        trainer.partial.gradient += norm;
+        trainer.partial.optimizer_steps += 1;
+        trainer.good_steps += 1;
+        if mixed && trainer.good_steps.is_multiple_of(STEPS_TO_DOUBLE) {
+            trainer.loss_scale *= 2.0;
+        }
+        // The average starts as a plain mean, so that the random beginning is forgotten.
+        let steps = trainer.optimizer.steps() as f64;
+        let decay = trainer.config.average_decay.min(steps / (steps + 10.0));
+        no_grad(|| {
+            for (average, parameter) in trainer.average.iter_mut().zip(&trainer.parameters) {
+                let _ = average.lerp_(parameter, 1.0 - decay);
+            }
+        });
+        Ok(())
+    }
+
+    /// Uses what gradients are left (the loader gave fewer batches than announced); the last learning rate.
+    pub(super) fn finish(mut self) -> Result<f64, RunError> {
+        self.update()?;
+        Ok(self.rate)
+    }
+}
+
+fn gradients(parameters: &[Tensor]) -> impl Iterator<Item = Tensor> + '_ {
+    parameters.iter().map(Tensor::grad).filter(Tensor::defined)
+}
