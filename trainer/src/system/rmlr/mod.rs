@@ -10,18 +10,30 @@
 //! | 21 | [`crate::loss::FocalLoss`] |
 //! | 22 | [`RmlrModel::loss`] |
 
+mod artifact;
+mod boxes;
 mod cache;
 mod config;
+mod detect;
+mod evaluate;
 mod example;
 mod language;
 mod model;
 mod network;
 mod text;
+mod texts;
+mod train;
 
+pub use artifact::{ArtifactError, CONFIG_FILE, MODEL_FILE, RmlrDescription, load_model, save_model};
+pub use boxes::{BoxesConfig, boxes_logits, train_boxes};
 pub use cache::{CacheError, CacheWriter, LabelledDetections, read_cache};
 pub use config::{LanguageConfig, LossWeights, RmlrShape, RoiPooling, Row, TextMode, Words};
+pub use detect::{DetectError, DetectOptions, FrozenDetector, detect_set};
+pub use evaluate::{Truth, average_precisions, mean_average_precision, mean_percent};
 pub use example::{DetectedPicture, Example, MATCH_IOU, PairBatch};
 pub use language::{CrossModal, TextBatch, TransferLosses, distance};
 pub use model::{PRIOR_POWER, RmlrConfig, RmlrModel, predictions};
 pub use network::{RmlrNetwork, VisualBatch, VisualOutput};
 pub use text::sub_sentences;
+pub use texts::Texts;
+pub use train::{RmlrError, Source, train};
