@@ -3,6 +3,7 @@
 pub mod hico_det;
 pub mod layout;
 mod picture;
+pub mod rendered;
 
 use std::fs::File;
 use std::io::{BufReader, Read};
