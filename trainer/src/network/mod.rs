@@ -1,1 +1,35 @@
 //! Building blocks of the systems: backbones, transformers, detectors.
+//!
+//! Parameters live in a [`tch::nn::VarStore`] under the names of the public checkpoints, and start as PyTorch's layers start:
+//! the same values after the same [`tch::manual_seed`].
+
+pub mod detr;
+pub mod init;
+pub mod position;
+pub mod resnet;
+pub mod transformer;
+
+/// A network that cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("network configuration: `{field}` is {value}; {expected}")]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// The field.
+    pub field: &'static str,
+    /// What it holds.
+    pub value: String,
+    /// What would be right.
+    pub expected: String,
+}
+
+impl ConfigError {
+    /// Nothing if `right`.
+    fn unless(
+        right: bool,
+        field: &'static str,
+        value: impl std::fmt::Display,
+        expected: impl Into<String>,
+    ) -> Result<(), Self> {
+        if right { Ok(()) } else { Err(Self { field, value: value.to_string(), expected: expected.into() }) }
+    }
+}

@@ -3,6 +3,7 @@
 
 mod command;
 mod export;
+mod network;
 mod published;
 mod tiny;
 mod training;
