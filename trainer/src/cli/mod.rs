@@ -2,6 +2,7 @@
 
 mod eval;
 mod layout;
+mod score;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +24,11 @@ enum Command {
         #[command(subcommand)]
         set: eval::EvalSet,
     },
+    /// Score a file of predictions against a data set's annotation
+    Score {
+        #[command(subcommand)]
+        set: score::ScoreSet,
+    },
 }
 
 impl Cli {
@@ -34,6 +40,7 @@ impl Cli {
         match self.command {
             Command::Layout(arguments) => arguments.run(),
             Command::Eval { set } => set.run(),
+            Command::Score { set } => set.run(),
         }
     }
 }

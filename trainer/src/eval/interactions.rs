@@ -8,15 +8,18 @@
 use std::collections::HashMap;
 
 use hoi_runtime::geometry::BBox;
+use serde::{Deserialize, Serialize};
 
 use super::precision::eleven_point_precision;
+use super::predictions::Prediction;
 use crate::dataset::AnnotatedImage;
 
 /// Both boxes must overlap the annotated ones by at least this.
 pub const MATCH_IOU: f32 = 0.5;
 
 /// A predicted interaction of a pair, boxes in 0-based continuous pixels of the original image.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TripletPrediction {
     /// Box of the human.
     pub human: BBox,
@@ -26,6 +29,16 @@ pub struct TripletPrediction {
     pub interaction: usize,
     /// Any finite number; only the order counts.
     pub score: f32,
+}
+
+impl Prediction for TripletPrediction {
+    fn not_finite(&self) -> Option<&'static str> {
+        match self {
+            p if !p.score.is_finite() => Some("score"),
+            p if !(p.human.is_finite() && p.object.is_finite()) => Some("box"),
+            _ => None,
+        }
+    }
 }
 
 /// Why predictions were refused.
@@ -55,6 +68,18 @@ pub enum EvaluationError {
         interaction: usize,
         /// How many there are.
         count: usize,
+    },
+    /// No such action, or no such role of it.
+    #[error("image {number}, prediction {index}: action {action} with role {role:?} is none of V-COCO's")]
+    UnknownActionRole {
+        /// The image.
+        number: u64,
+        /// Position in the image's list.
+        index: usize,
+        /// Index of the action.
+        action: usize,
+        /// Index of the role.
+        role: Option<usize>,
     },
     /// A score or box that is not a finite number.
     #[error("image {number}, prediction {index}: its {what} is not a finite number")]
@@ -148,11 +173,8 @@ impl InteractionEvaluator {
                 let interaction = p.interaction;
                 return Err(EvaluationError::UnknownInteraction { number, index, interaction, count });
             }
-            if !p.score.is_finite() {
-                return Err(EvaluationError::NotFinite { number, index, what: "score" });
-            }
-            if !(p.human.is_finite() && p.object.is_finite()) {
-                return Err(EvaluationError::NotFinite { number, index, what: "box" });
+            if let Some(what) = p.not_finite() {
+                return Err(EvaluationError::NotFinite { number, index, what });
             }
         }
         let truth = self.images.get_mut(&number).ok_or(EvaluationError::UnknownImage { number })?;
