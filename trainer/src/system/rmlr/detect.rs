@@ -48,7 +48,7 @@ pub trait FrozenDetector {
 
 impl FrozenDetector for DetrModel {
     fn detect(&self, batch: &Batch) -> Result<Vec<DetectedPicture>, DetectError> {
-        let stride = self.config.backbone.stride();
+        let stride = self.config().backbone.stride();
         let found = no_grad(|| DetrModel::detect(self, batch));
         let pictures = found.into_iter().zip(&batch.targets).map(|(found, target)| {
             let [_, rows, columns] = found.feature.size()[..] else { unreachable!("a map has three dimensions") };
@@ -69,11 +69,11 @@ impl FrozenDetector for DetrModel {
     }
 
     fn map_channels(&self) -> i64 {
-        self.config.backbone.channels()
+        self.config().backbone.channels()
     }
 
     fn token_width(&self) -> i64 {
-        self.config.width
+        self.config().width
     }
 }
 

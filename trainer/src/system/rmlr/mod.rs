@@ -13,6 +13,7 @@
 mod artifact;
 mod boxes;
 mod cache;
+mod claims;
 mod config;
 mod detect;
 mod evaluate;
@@ -27,6 +28,7 @@ mod train;
 pub use artifact::{ArtifactError, CONFIG_FILE, MODEL_FILE, RmlrDescription, load_model, save_model};
 pub use boxes::{BoxesConfig, boxes_logits, train_boxes};
 pub use cache::{CacheError, CacheWriter, LabelledDetections, read_cache};
+pub use claims::{Figure1, Figure4, Likeness, PlaceAndAction, figure_1, figure_4};
 pub use config::{LanguageConfig, LossWeights, RmlrShape, RoiPooling, Row, TextMode, Words};
 pub use detect::{DetectError, DetectOptions, FrozenDetector, detect_set};
 pub use evaluate::{Truth, average_precisions, mean_average_precision, mean_percent};
