@@ -6,6 +6,7 @@ pub mod layout;
 pub mod loader;
 mod picture;
 pub mod v_coco;
+pub mod rendered;
 
 use std::fs::File;
 use std::io::{BufReader, Read};

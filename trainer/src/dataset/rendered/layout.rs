@@ -1,0 +1,327 @@
+//! Where persons and objects stand. Nothing here knows a verb: layouts come first, verbs and poses after.
+
+use hoi_runtime::geometry::{BBox, Size};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::vocabulary::Kind;
+
+/// Heights of persons, pixels in a picture whose short side is 160.
+const PERSON_HEIGHT: std::ops::Range<f32> = 56.0..108.0;
+
+/// Width of persons in their heights.
+const PERSON_ASPECT: std::ops::Range<f32> = 0.54..0.72;
+
+/// Distance kept to the picture's edge, pixels at 160.
+const MARGIN: f32 = 1.5;
+
+/// Share of an entity that must stay uncovered by [`Layout::uncovered`]'s careful estimate.
+const LEAST_UNCOVERED: f32 = 0.5;
+
+/// Entities of a class may overlap by less than this.
+const MOST_IOU: f32 = 0.4;
+
+/// Weight of each class among the objects of persons, as [`Kind::ALL`].
+const CLASS_WEIGHT: [u32; 8] = [14, 14, 13, 11, 14, 12, 12, 12];
+
+/// How an object of a class lies at the edge of a person's box.
+pub(super) struct Zone {
+    /// Height in heights of the person.
+    height: [f32; 2],
+    /// Width in heights of the object.
+    aspect: [f32; 2],
+    /// Share of its width that lies inside the person's box.
+    overlap: [f32; 2],
+    /// Its centre below the person's top edge, in heights of the person.
+    middle: [f32; 2],
+}
+
+pub(super) fn zone(kind: Kind) -> Zone {
+    let (height, aspect, overlap, middle) = match kind {
+        Kind::Person => ([0.9, 1.1], [0.54, 0.72], [-0.05, 0.25], [0.45, 0.55]),
+        Kind::Ball => ([0.2, 0.3], [1.0, 1.0], [0.05, 0.45], [0.5, 0.8]),
+        Kind::Cup => ([0.2, 0.28], [0.95, 1.15], [0.05, 0.45], [0.2, 0.5]),
+        Kind::Umbrella => ([0.42, 0.6], [0.95, 1.15], [0.1, 0.4], [0.15, 0.45]),
+        Kind::Box => ([0.3, 0.45], [0.95, 1.3], [0.05, 0.4], [0.6, 0.8]),
+        Kind::Dog => ([0.32, 0.44], [1.25, 1.55], [0.05, 0.35], [0.6, 0.8]),
+        Kind::Phone => ([0.2, 0.28], [0.5, 0.6], [0.1, 0.5], [0.18, 0.5]),
+        Kind::Bicycle => ([0.45, 0.58], [1.35, 1.6], [0.15, 0.4], [0.62, 0.75]),
+    };
+    Zone { height, aspect, overlap, middle }
+}
+
+fn between(rng: &mut ChaCha8Rng, [low, high]: [f32; 2]) -> f32 {
+    low + (high - low) * rng.random::<f32>()
+}
+
+/// A person or an object that has a place.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Placed {
+    pub(super) kind: Kind,
+    pub(super) bbox: BBox,
+    /// 1 for right, -1 for left.
+    pub(super) facing: f32,
+    /// What has more of it is nearer to the eye.
+    pub(super) depth: f32,
+    /// Seed of its looks.
+    pub(super) looks: u64,
+}
+
+/// All places of a scene.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Layout {
+    pub(super) size: Size,
+    pub(super) placed: Vec<Placed>,
+    /// (person, object) that lie as if the person might do something to the object, in the order of drawing.
+    pub(super) candidates: Vec<(usize, usize)>,
+}
+
+/// Short side over 160.
+pub(super) fn unit(size: Size) -> f32 {
+    size.width.min(size.height) as f32 / 160.0
+}
+
+pub(super) fn draw_class(rng: &mut ChaCha8Rng, allowed: impl Fn(Kind) -> bool) -> Kind {
+    let weight = |i: usize| if allowed(Kind::ALL[i]) { CLASS_WEIGHT[i] } else { 0 };
+    let mut lot = rng.random_range(0..(0..CLASS_WEIGHT.len()).map(weight).sum::<u32>().max(1));
+    for (i, &kind) in Kind::ALL.iter().enumerate() {
+        if lot < weight(i) {
+            return kind;
+        }
+        lot -= weight(i);
+    }
+    Kind::Ball
+}
+
+pub(super) fn coin(rng: &mut ChaCha8Rng) -> f32 {
+    if rng.random_bool(0.5) { 1.0 } else { -1.0 }
+}
+
+/// A box of a person of a class's usual height, anywhere.
+pub(super) fn person_box(rng: &mut ChaCha8Rng, unit: f32) -> BBox {
+    let height = unit * rng.random_range(PERSON_HEIGHT);
+    BBox::new(0.0, 0.0, height * rng.random_range(PERSON_ASPECT), height)
+}
+
+/// An object's box at the edge of a person's, on the side `facing`.
+pub(super) fn beside(rng: &mut ChaCha8Rng, person: &BBox, facing: f32, kind: Kind) -> BBox {
+    let zone = zone(kind);
+    let height = person.height() * between(rng, zone.height);
+    let width = height * between(rng, zone.aspect);
+    let inside = width * between(rng, zone.overlap);
+    let y = person.y1 + person.height() * between(rng, zone.middle);
+    let x = if facing > 0.0 { person.x2 - inside } else { person.x1 + inside - width };
+    BBox::new(x, y - height / 2.0, x + width, y + height / 2.0)
+}
+
+/// A person's box of which an object that has a place lies on the side `facing`; the inverse of [`beside`].
+fn around(rng: &mut ChaCha8Rng, object: &BBox, facing: f32, kind: Kind, unit: f32) -> Option<BBox> {
+    let zone = zone(kind);
+    let height = object.height() / between(rng, zone.height);
+    if !PERSON_HEIGHT.contains(&(height / unit)) {
+        return None;
+    }
+    let width = height * rng.random_range(PERSON_ASPECT);
+    let inside = object.width() * between(rng, zone.overlap);
+    let y = object.center().1 - height * between(rng, zone.middle);
+    let x = if facing > 0.0 { object.x1 + inside - width } else { object.x2 - inside };
+    Some(BBox::new(x, y, x + width, y + height))
+}
+
+impl Layout {
+    pub(super) fn new(size: Size) -> Self {
+        Self { size, placed: Vec::new(), candidates: Vec::new() }
+    }
+
+    /// Draws 1 to 4 persons with 1 to 5 objects.
+    pub(super) fn draw(size: Size, rng: &mut ChaCha8Rng) -> Self {
+        let mut layout = Self::new(size);
+        let persons = match rng.random_range(0..100) {
+            0..34 => 1,
+            34..74 => 2,
+            74..93 => 3,
+            _ => 4,
+        };
+        let mut tries = 0;
+        while layout.persons() < persons && tries < 40 {
+            tries += 1;
+            let left = persons - layout.persons();
+            if layout.persons() > 0 && rng.random_bool(0.45) {
+                layout.join(rng);
+            } else {
+                layout.settle(rng, left);
+            }
+        }
+        let extra = rng.random_range(0..3);
+        for _ in 0..extra {
+            layout.distract(rng);
+        }
+        layout
+    }
+
+    pub(super) fn persons(&self) -> usize {
+        self.placed.iter().filter(|p| p.kind == Kind::Person).count()
+    }
+
+    pub(super) fn objects(&self) -> usize {
+        self.placed.len() - self.persons()
+    }
+
+    /// A person with an object, or two, somewhere.
+    fn settle(&mut self, rng: &mut ChaCha8Rng, left: usize) {
+        let person = person_box(rng, unit(self.size));
+        let facing = coin(rng);
+        let room = self.objects() < 5;
+        let kind = draw_class(rng, |k| if k == Kind::Person { left >= 2 } else { room });
+        let object = beside(rng, &person, facing, kind);
+        let Some((dx, dy)) = self.somewhere(rng, &person.enclosing(&object)) else { return };
+        let (person, object) = (person.translate(dx, dy), object.translate(dx, dy));
+        let human = self.person(rng, person, facing);
+        let other = self.thing(rng, kind, object, facing, Some(human.depth));
+        let Some(first) = self.add(vec![human, other]) else { return };
+        self.candidates.push((first, first + 1));
+        if kind == Kind::Person && rng.random_bool(0.4) {
+            self.second(rng, first + 1);
+        }
+        if rng.random_bool(0.25) {
+            self.second(rng, first);
+        }
+    }
+
+    /// One more object for a person.
+    fn second(&mut self, rng: &mut ChaCha8Rng, person: usize) {
+        if self.objects() >= 5 {
+            return;
+        }
+        let kind = draw_class(rng, |k| k != Kind::Person);
+        for _ in 0..4 {
+            let side = coin(rng);
+            let Placed { bbox, depth, .. } = self.placed[person];
+            let object = beside(rng, &bbox, side, kind);
+            let thing = self.thing(rng, kind, object, side, Some(depth));
+            if let Some(index) = self.add(vec![thing]) {
+                self.candidates.push((person, index));
+                return;
+            }
+        }
+    }
+
+    /// One more person at an object that somebody else stands at.
+    fn join(&mut self, rng: &mut ChaCha8Rng) {
+        let objects: Vec<usize> = (0..self.placed.len()).filter(|&i| self.placed[i].kind != Kind::Person).collect();
+        if objects.is_empty() {
+            return;
+        }
+        let object = objects[rng.random_range(0..objects.len())];
+        let facing = coin(rng);
+        let Placed { kind, bbox, .. } = self.placed[object];
+        let Some(person) = around(rng, &bbox, facing, kind, unit(self.size)) else { return };
+        let person = self.person(rng, person, facing);
+        let Some(index) = self.add(vec![person]) else { return };
+        self.candidates.push((index, object));
+        if rng.random_bool(0.25) {
+            self.second(rng, index);
+        }
+    }
+
+    /// An object that belongs to nobody.
+    fn distract(&mut self, rng: &mut ChaCha8Rng) {
+        if self.objects() >= 5 {
+            return;
+        }
+        let kind = draw_class(rng, |k| k != Kind::Person);
+        let person = person_box(rng, unit(self.size));
+        let object = beside(rng, &person, 1.0, kind);
+        let facing = coin(rng);
+        let Some((dx, dy)) = self.somewhere(rng, &object) else { return };
+        let thing = self.thing(rng, kind, object.translate(dx, dy), facing, None);
+        self.add(vec![thing]);
+    }
+
+    /// A shift that brings the box somewhere into the picture.
+    pub(super) fn somewhere(&self, rng: &mut ChaCha8Rng, bbox: &BBox) -> Option<(f32, f32)> {
+        let margin = MARGIN * unit(self.size);
+        let mut shift = |low: f32, high: f32, limit: u32| {
+            let room = limit as f32 - 2.0 * margin - (high - low);
+            (room >= 0.0).then(|| margin - low + room * rng.random::<f32>())
+        };
+        Some((shift(bbox.x1, bbox.x2, self.size.width)?, shift(bbox.y1, bbox.y2, self.size.height)?))
+    }
+
+    pub(super) fn person(&self, rng: &mut ChaCha8Rng, bbox: BBox, facing: f32) -> Placed {
+        Placed { kind: Kind::Person, bbox, facing, depth: bbox.y2, looks: rng.random() }
+    }
+
+    /// An entity at the depth of its owner: small things are held before the body, large ones stand behind it.
+    pub(super) fn thing(&self, rng: &mut ChaCha8Rng, kind: Kind, bbox: BBox, facing: f32, owner: Option<f32>) -> Placed {
+        let depth = match (kind, owner) {
+            (Kind::Person, _) | (_, None) => bbox.y2,
+            (Kind::Ball | Kind::Cup | Kind::Phone, Some(depth)) => depth + 0.01,
+            (_, Some(depth)) => depth - 0.01,
+        };
+        Placed { kind, bbox, facing, depth, looks: rng.random() }
+    }
+
+    /// Adds entities if they lie in the picture and everything stays visible. Returns the index of the first.
+    pub(super) fn add(&mut self, new: Vec<Placed>) -> Option<usize> {
+        let first = self.placed.len();
+        self.placed.extend(new);
+        let picture = self.size.bbox();
+        let inside = |b: &BBox| b.x1 >= picture.x1 && b.y1 >= picture.y1 && b.x2 <= picture.x2 && b.y2 <= picture.y2;
+        let twins = |i: usize| {
+            self.placed.iter().enumerate().any(|(k, p)| {
+                k != i && p.kind == self.placed[i].kind && p.bbox.iou(&self.placed[i].bbox) >= MOST_IOU
+            })
+        };
+        let fits = (first..self.placed.len()).all(|i| inside(&self.placed[i].bbox) && !twins(i))
+            && (0..self.placed.len()).all(|i| self.uncovered(i) >= LEAST_UNCOVERED);
+        if fits {
+            Some(first)
+        } else {
+            self.placed.truncate(first);
+            None
+        }
+    }
+
+    /// Share of an entity's box that no nearer entity covers. Poses play no part: a person counts as a column of 60 % of its box.
+    fn uncovered(&self, index: usize) -> f32 {
+        let Placed { kind, bbox, depth, .. } = &self.placed[index];
+        let solid: Vec<BBox> = self
+            .placed
+            .iter()
+            .enumerate()
+            .filter(|&(k, p)| k != index && (p.depth, k) > (*depth, index) && p.bbox.intersection(bbox) > 0.0)
+            .map(|(_, p)| solid(p))
+            .collect();
+        if solid.is_empty() {
+            return 1.0;
+        }
+        let body = if *kind == Kind::Person { column(bbox, 0.5) } else { *bbox };
+        let (mut free, mut all) = (0, 0);
+        for row in 0..8 {
+            for column in 0..8 {
+                let x = body.x1 + body.width() * (column as f32 + 0.5) / 8.0;
+                let y = body.y1 + body.height() * (row as f32 + 0.5) / 8.0;
+                all += 1;
+                free += i32::from(!solid.iter().any(|s| s.x1 <= x && x < s.x2 && s.y1 <= y && y < s.y2));
+            }
+        }
+        free as f32 / all as f32
+    }
+}
+
+fn column(bbox: &BBox, share: f32) -> BBox {
+    let cut = bbox.width() * (1.0 - share) / 2.0;
+    BBox::new(bbox.x1 + cut, bbox.y1, bbox.x2 - cut, bbox.y2)
+}
+
+/// The part of an entity's box that hides what is behind it.
+fn solid(placed: &Placed) -> BBox {
+    let b = &placed.bbox;
+    match placed.kind {
+        Kind::Person => column(b, 0.6),
+        Kind::Umbrella => BBox::new(b.x1, b.y1, b.x2, b.y1 + 0.55 * b.height()),
+        Kind::Bicycle => column(b, 0.2),
+        _ => *b,
+    }
+}
