@@ -19,7 +19,7 @@ use crate::export::write_beside;
 use crate::system::detr::DetrModel;
 use crate::system::rmlr::{
     BoxesConfig, CacheWriter, DetectOptions, Example, FrozenDetector, LabelledDetections, LanguageConfig, LossWeights,
-    RmlrConfig, RmlrError, RmlrModel, RmlrShape, RoiPooling, Row, Source, TextMode, Texts, Truth, Words,
+    RmlrConfig, RmlrModel, RmlrShape, RoiPooling, Row, Source, TextMode, Texts, Truth, Words,
     average_precisions, boxes_logits, detect_set, mean_average_precision, mean_percent, read_cache, save_model, train,
     train_boxes,
 };
@@ -341,9 +341,7 @@ impl RmlrArguments {
             if !each {
                 return Ok(Vec::new());
             }
-            let map = mean_average_precision(model, &truth.truth(), held)
-                .map_err(|e| RmlrError::Loader(e.to_string()))?;
-            Ok(vec![("map", map)])
+            Ok(vec![("map", mean_average_precision(model, &truth.truth(), held)?)])
         })
         .context("training")?;
         progress.finish_and_clear();

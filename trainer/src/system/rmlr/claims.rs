@@ -93,7 +93,7 @@ fn detected(
     scenes: Vec<&RenderedScene>,
     vocabulary: &Vocabulary,
 ) -> Result<Vec<Example>, DetectError> {
-    let size = scenes.first().map_or_else(Default::default, |s| s.size());
+    let Some(size) = scenes.first().map(|s| s.size()) else { return Ok(Vec::new()) };
     let augmentation = Augmentation::exact(size, 0.0);
     let progress = ProgressBar::hidden();
     let options =

@@ -96,7 +96,7 @@ pub struct DetectOptions<'a> {
 ///
 /// # Errors
 /// What `sink` says, or [`DetectError`].
-pub fn detect_set<E: From<DetectError>>(
+pub fn detect_set<E: From<DetectError> + std::fmt::Display>(
     detector: &dyn FrozenDetector,
     set: &dyn PictureSet,
     indices: &[usize],

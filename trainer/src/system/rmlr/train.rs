@@ -1,6 +1,7 @@
 //! Training on what the frozen detector said: from memory, or picture by picture with augmentation.
 
 use hoi_runtime::vocabulary::Vocabulary;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::no_grad;
@@ -11,8 +12,8 @@ use super::model::RmlrModel;
 use super::texts::Texts;
 use crate::dataset::PictureSet;
 use crate::dataset::augment::Augmentation;
-use crate::dataset::loader::{LoaderError, LoaderOptions, batches};
-use crate::system::run::{EpochShape, EpochSteps, RunConfig, RunError, StepLoss, Trainer};
+use crate::eval::interactions::EvaluationError;
+use crate::system::run::{EpochShape, RunConfig, RunError, StepLoss, Trainer};
 use crate::text::{ImageText, TextError};
 
 /// Why training failed.
@@ -28,9 +29,9 @@ pub enum RmlrError {
     /// The text.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// The pictures.
-    #[error("{0:#}")]
-    Loader(String),
+    /// The scores.
+    #[error(transparent)]
+    Score(#[from] EvaluationError),
 }
 
 /// Where training pictures come from.
@@ -85,35 +86,24 @@ pub fn train(
     let pictures = source.pictures();
     let RunConfig { batch, seed, epochs, .. } = *config;
     let from = model.config().language.detach_words_from;
-    trainer.run(EpochShape { steps: pictures.div_ceil(batch.max(1)), pictures }, |epoch| {
+    trainer.run(EpochShape::new(pictures, batch), |epoch| {
         let detach = epoch.number() as f64 >= from * epochs as f64;
         match source {
             Source::Cached { copies, texts } => {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed ^ ((epoch.number() as u64 + 1) << 32));
                 let drawn: Vec<usize> = (0..pictures).map(|_| rng.random_range(0..copies.len())).collect();
-                for indices in epoch.order(pictures).chunks(batch).skip(epoch.done()) {
+                let mut order: Vec<usize> = (0..pictures).collect();
+                order.shuffle(&mut rng);
+                for indices in order.chunks(batch).skip(epoch.done()) {
                     let examples: Vec<&Example> = indices.iter().map(|&i| &copies[drawn[i]][i]).collect();
                     let texts: Vec<&ImageText> = indices.iter().filter_map(|&i| texts.get(i)).collect();
-                    step(model, &examples, &texts, detach, epoch)?;
+                    epoch.step(examples.len(), || Ok::<_, RmlrError>(loss_of(model, &examples, &texts, detach)))?;
                 }
             }
             Source::Live { set, indices, augmentation, threads, detector, texts } => {
-                let options = LoaderOptions {
-                    batch,
-                    threads: *threads,
-                    seed,
-                    epoch: epoch.number() as u64,
-                    shuffle: true,
-                    skip_limit: epoch.skips_left(),
-                };
-                let mut behind = epoch.done();
-                let report = batches(*set, indices, augmentation, &options, |pictures| {
-                    if behind > 0 {
-                        behind -= 1;
-                        return Ok(());
-                    }
+                epoch.each_batch(*set, indices, augmentation, *threads, |pictures| {
                     let pooling = model.config().shape.pooling;
-                    let found = no_grad(|| detector.detect(&pictures))?;
+                    let found = no_grad(|| detector.detect(pictures))?;
                     let examples: Vec<Example> = found
                         .into_iter()
                         .zip(&pictures.targets)
@@ -121,38 +111,14 @@ pub fn train(
                         .collect();
                     let examples: Vec<&Example> = examples.iter().collect();
                     let read = texts.as_ref().map(|t| t.of(&examples)).transpose()?.unwrap_or_default();
-                    step(model, &examples, &read.iter().collect::<Vec<_>>(), detach, epoch)
-                })
-                .map_err(|e| match e {
-                    LoaderError::Consumer(e) => e,
-                    other => RmlrError::Loader(with_causes(&other)),
+                    Ok::<_, RmlrError>(loss_of(model, &examples, &read.iter().collect::<Vec<_>>(), detach))
                 })?;
-                epoch.skip(report.skipped.len());
             }
         }
         epoch.with_average(|| validate(model))
     })
 }
 
-/// An error and what caused it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        text.push_str(&format!(": {e}"));
-        cause = e.source();
-    }
-    text
-}
-
-fn step(
-    model: &RmlrModel,
-    examples: &[&Example],
-    texts: &[&ImageText],
-    detach: bool,
-    epoch: &mut EpochSteps<'_>,
-) -> Result<(), RmlrError> {
-    epoch.step(examples.len(), || {
-        Ok(model.loss(examples, texts, detach).map(|(total, parts)| StepLoss { total, parts }))
-    })
+fn loss_of(model: &RmlrModel, examples: &[&Example], texts: &[&ImageText], detach: bool) -> Option<StepLoss> {
+    model.loss(examples, texts, detach).map(|(total, parts)| StepLoss { total, parts })
 }
