@@ -8,3 +8,4 @@ mod loader;
 mod published;
 mod tiny;
 mod training;
+mod weights;
