@@ -1,1 +1,3 @@
 //! Building blocks of the systems: backbones, transformers, detectors.
+
+pub mod text;

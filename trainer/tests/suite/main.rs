@@ -4,5 +4,6 @@
 mod command;
 mod export;
 mod published;
+mod text;
 mod tiny;
 mod training;
