@@ -37,3 +37,5 @@ impl ConfigError {
         if right { Ok(()) } else { Err(Self { field, value: value.to_string(), expected: expected.into() }) }
     }
 }
+
+pub mod text;

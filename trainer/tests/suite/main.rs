@@ -6,6 +6,7 @@ mod export;
 mod network;
 mod loader;
 mod published;
+mod text;
 mod tiny;
 mod training;
 mod weights;
