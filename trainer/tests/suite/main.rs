@@ -7,3 +7,4 @@ mod network;
 mod published;
 mod tiny;
 mod training;
+mod weights;
