@@ -1,4 +1,5 @@
 //! The systems that can be trained, one module each.
 
+pub mod detr;
 pub mod layout;
 pub mod run;
