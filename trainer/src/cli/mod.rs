@@ -1,8 +1,10 @@
 //! The command line: parse, build, run, print.
 
+mod detr;
 mod eval;
 mod layout;
 mod score;
+mod run;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -17,6 +19,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Train the detector of the two-stage systems, DETR
+    Detr(detr::DetrArguments),
     /// Train the layout head on HICO-DET's boxes and write it as ONNX
     Layout(layout::LayoutArguments),
     /// Score a bundle on a data set
@@ -38,6 +42,7 @@ impl Cli {
     /// Whatever went wrong, with what was being done.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Detr(arguments) => arguments.run(),
             Command::Layout(arguments) => arguments.run(),
             Command::Eval { set } => set.run(),
             Command::Score { set } => set.run(),

@@ -5,8 +5,8 @@ pub mod hico_det;
 pub mod layout;
 pub mod loader;
 mod picture;
-pub mod v_coco;
 pub mod rendered;
+pub mod v_coco;
 
 use std::fs::File;
 use std::io::{BufReader, Read};

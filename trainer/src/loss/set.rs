@@ -120,7 +120,8 @@ impl SetLoss {
         if all == 0 {
             return counts.iter().map(|_| Vec::new()).collect();
         }
-        let costs = no_grad(|| self.costs(logits, boxes, &joined(targets)).to_kind(Kind::Double).contiguous().view([-1]));
+        let costs =
+            no_grad(|| self.costs(logits, boxes, &joined(targets)).to_kind(Kind::Double).contiguous().view([-1]));
         // A tensor that is no list of numbers gives no costs, and thus no match.
         let costs = Vec::<f64>::try_from(costs).unwrap_or_default();
         let mut first = 0;
@@ -177,13 +178,8 @@ impl SetLoss {
         let mut weights = vec![1f32; classes as usize];
         weights[classes as usize - 1] = self.no_object as f32;
         let weights = Tensor::from_slice(&weights).to_device(device);
-        let class = logits.reshape([-1, classes]).cross_entropy_loss(
-            &wanted,
-            Some(&weights),
-            tch::Reduction::Mean,
-            -100,
-            0.0,
-        );
+        let class =
+            logits.reshape([-1, classes]).cross_entropy_loss(&wanted, Some(&weights), tch::Reduction::Mean, -100, 0.0);
 
         let found = boxes.reshape([-1, 4]).index_select(0, &rows);
         let wanted = joined.boxes.index_select(0, &sources);

@@ -5,9 +5,13 @@
 
 pub mod detr;
 pub mod init;
+mod names;
+mod pickle;
 pub mod position;
 pub mod resnet;
+mod torch_file;
 pub mod transformer;
+pub mod weights;
 
 /// A network that cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,3 +37,5 @@ impl ConfigError {
         if right { Ok(()) } else { Err(Self { field, value: value.to_string(), expected: expected.into() }) }
     }
 }
+
+pub mod text;

@@ -7,5 +7,7 @@ mod network;
 mod loader;
 mod published;
 mod rmlr;
+mod text;
 mod tiny;
 mod training;
+mod weights;

@@ -3,7 +3,8 @@
 use hoi_trainer::network::detr::{Detr, DetrConfig, DetrOutput};
 use hoi_trainer::network::position::sine_position;
 use hoi_trainer::network::resnet::{Norm, ResNet, ResNetConfig};
-use hoi_trainer::network::transformer::MultiHeadAttention;
+use hoi_trainer::network::transformer::{Activation, EncoderLayer, EncoderLayerConfig, MultiHeadAttention};
+use hoi_trainer::network::weights::StateDict;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
@@ -88,7 +89,7 @@ fn detector_shapes_and_layers() {
 fn padded_cells_are_not_looked_at() {
     let config = DetrConfig { backbone: ResNetConfig { norm: Norm::FrozenBatch, ..tiny_backbone() }, ..tiny() };
     let (_store, detr) = build(&config);
-    let mut padding = Tensor::ones([2, 96, 128], (Kind::Bool, Device::Cpu));
+    let padding = Tensor::ones([2, 96, 128], (Kind::Bool, Device::Cpu));
     let _ = padding.get(0).narrow(0, 0, 64).narrow(1, 0, 96).fill_(0);
     let _ = padding.get(1).fill_(0);
     let pictures = picture(2, 96, 128);
@@ -171,7 +172,7 @@ fn attention_shares_projections_without_changing_them() {
 fn attention_to_nothing() {
     let store = VarStore::new(Device::Cpu);
     let attention = MultiHeadAttention::new(&store.root(), 8, 2);
-    tch::no_grad(|| store.variables()["out_proj.bias"].shallow_clone().fill_(0.25));
+    let _ = tch::no_grad(|| store.variables()["out_proj.bias"].shallow_clone().fill_(0.25));
     let x = picture(1, 5, 8).squeeze_dim(0);
     let nothing = Tensor::ones([3, 5], (Kind::Bool, Device::Cpu));
     let drawn = attention.forward(&x, &x, &x, Some(&nothing), 0.0, false);
@@ -189,8 +190,11 @@ fn training_reaches_every_parameter_but_frozen_ones() {
     total(&detr.forward(&picture(1, 64, 64), &padding, true)).backward();
     for (name, variable) in store.variables() {
         assert!(variable.grad().defined(), "{name}");
-        // The first decoder layer starts from zeros, but for its position code.
-        assert!(variable.grad().abs().max().double_value(&[]) > 0.0 || name.contains("bias"), "{name}");
+        // The first decoder layer starts from zeros: what it draws from itself, and its norm, are zeros whatever the weights.
+        let first =
+            ["self_attn", "norm1"].iter().any(|p| name.starts_with(&format!("transformer.decoder.layers.0.{p}")));
+        let idle = first || name.contains("bias");
+        assert!(idle || variable.grad().abs().max().double_value(&[]) > 0.0, "{name}");
     }
     let (store, detr) = build(&tiny());
     detr.freeze_early();
@@ -257,4 +261,96 @@ fn sizes_that_cannot_be_built_are_named() {
     let old: ResNetConfig =
         serde_json::from_str(r#"{"depths": [3, 4, 6, 3], "stem_width": 64, "dilate_last": false}"#).unwrap();
     assert_eq!(old, ResNetConfig::resnet50());
+}
+
+/// What `trainer/reference/visual.py` wrote.
+fn reference() -> StateDict {
+    StateDict::read(concat!(env!("CARGO_MANIFEST_DIR"), "/reference/visual.safetensors").as_ref()).unwrap()
+}
+
+/// Agreement asked of networks in single precision.
+const AGREES: f64 = 1e-4;
+
+fn assert_agrees(reference: &StateDict, name: &str, found: &Tensor) {
+    let expected = &reference.tensors()[name];
+    let difference = largest_difference(expected, found);
+    assert!(difference <= AGREES, "{name}: {difference}");
+}
+
+/// The reference's pictures `[B, 3, H, W]`, and their padding.
+fn reference_pictures(reference: &StateDict) -> (Tensor, Tensor) {
+    let bytes = reference.tensors()["in.pictures"].to_kind(Kind::Float);
+    ((bytes / 255.0 - 0.5) * 4.0, reference.tensors()["in.padding"].to_kind(Kind::Bool))
+}
+
+fn reference_backbone() -> ResNetConfig {
+    ResNetConfig { depths: [1, 2, 1, 1], stem_width: 4, dilate_last: false, norm: Norm::FrozenBatch }
+}
+
+#[test]
+fn detector_agrees_with_transformers() {
+    let config = DetrConfig {
+        width: 16,
+        heads: 2,
+        encoder_layers: 2,
+        decoder_layers: 2,
+        feed_forward: 24,
+        queries: 6,
+        ..DetrConfig::full(reference_backbone(), 3)
+    };
+    let reference = reference();
+    let store = VarStore::new(Device::Cpu);
+    let detr = Detr::new(&store.root(), &config);
+    self::reference().part("detr.").with_detr_keys().unwrap().load(&store, "").unwrap();
+    let (pictures, padding) = reference_pictures(&reference);
+    let out = detr.forward(&pictures, &padding, false);
+    let (first_logits, first_boxes) = &out.auxiliary[0];
+    for (name, found) in [
+        ("out.feature", &out.feature),
+        ("out.tokens", &out.tokens),
+        ("out.logits", &out.logits),
+        ("out.boxes", &out.boxes),
+        ("out.first.logits", first_logits),
+        ("out.first.boxes", first_boxes),
+    ] {
+        assert_agrees(&reference, name, found);
+    }
+    // The mask matters here: without it the second picture's tokens are others.
+    let unmasked = detr.forward_frozen(&pictures, &padding.zeros_like());
+    assert!(largest_difference(&unmasked.tokens.get(1), &out.tokens.get(1)) > 100.0 * AGREES);
+}
+
+#[test]
+fn residual_network_agrees_with_transformers() {
+    let store = VarStore::new(Device::Cpu);
+    let network = ResNet::new(&(store.root() / "body"), &reference_backbone());
+    let weights = reference().part("detr.model.backbone.conv_encoder.model.").with_resnet_keys().unwrap();
+    weights.load(&store, "body.").unwrap();
+    let reference = reference();
+    assert_agrees(&reference, "out.feature", &network.forward(&reference_pictures(&reference).0));
+}
+
+#[test]
+fn layers_agree_with_pytorch() {
+    let reference = reference();
+    let tensor = |name: &str| reference.tensors()[name].shallow_clone();
+    let store = VarStore::new(Device::Cpu);
+    let config = EncoderLayerConfig {
+        width: 16,
+        heads: 2,
+        feed_forward: 24,
+        dropout: 0.1,
+        activation: Activation::Gelu,
+        norm_eps: 1e-12,
+    };
+    let layer = EncoderLayer::new(&(store.root() / "encoder"), &config);
+    let attention = MultiHeadAttention::with_widths(&(store.root() / "attention"), 16, 10, 2);
+    self::reference().part("encoder.").load(&store, "encoder.").unwrap();
+    self::reference().part("attention.").load(&store, "attention.").unwrap();
+    let padding = tensor("in.tokens.padding").to_kind(Kind::Bool);
+    let encoded = layer.forward(&tensor("in.tokens"), None, Some(&padding), false);
+    assert_agrees(&reference, "out.encoded", &encoded.masked_fill(&padding.unsqueeze(-1), 0.0));
+    let words = tensor("in.words");
+    let drawn = attention.forward(&tensor("in.query"), &words, &words, Some(&padding), 0.1, false);
+    assert_agrees(&reference, "out.drawn", &drawn);
 }

@@ -22,7 +22,7 @@ const LEAST_UNCOVERED: f32 = 0.5;
 const MOST_IOU: f32 = 0.4;
 
 /// Weight of each class among the objects of persons, as [`Kind::ALL`].
-const CLASS_WEIGHT: [u32; 8] = [14, 14, 13, 11, 14, 12, 12, 12];
+const CLASS_WEIGHT: [u32; 8] = [45, 14, 13, 11, 14, 12, 12, 12];
 
 /// How an object of a class lies at the edge of a person's box.
 pub(super) struct Zone {
@@ -137,25 +137,22 @@ impl Layout {
     pub(super) fn draw(size: Size, rng: &mut ChaCha8Rng) -> Self {
         let mut layout = Self::new(size);
         let persons = match rng.random_range(0..100) {
-            0..34 => 1,
-            34..74 => 2,
-            74..93 => 3,
+            0..44 => 1,
+            44..82 => 2,
+            82..95 => 3,
             _ => 4,
         };
         let mut tries = 0;
         while layout.persons() < persons && tries < 40 {
             tries += 1;
             let left = persons - layout.persons();
-            if layout.persons() > 0 && rng.random_bool(0.45) {
+            if layout.persons() > 0 && rng.random_bool(0.75) {
                 layout.join(rng);
             } else {
                 layout.settle(rng, left);
             }
         }
-        let extra = rng.random_range(0..3);
-        for _ in 0..extra {
-            layout.distract(rng);
-        }
+        layout.fill(rng);
         layout
     }
 
@@ -165,6 +162,21 @@ impl Layout {
 
     pub(super) fn objects(&self) -> usize {
         self.placed.len() - self.persons()
+    }
+
+    /// More objects. A lone person gets more of them than a group, and most lie beside somebody: where two things lie says little about
+    /// whether anything is done.
+    fn fill(&mut self, rng: &mut ChaCha8Rng) {
+        let persons: Vec<usize> = (0..self.placed.len()).filter(|&i| self.placed[i].kind == Kind::Person).collect();
+        let extra = if persons.len() == 1 { rng.random_range(0..4) } else { rng.random_range(0..2) };
+        for _ in 0..extra {
+            if !persons.is_empty() && rng.random_bool(0.85) {
+                let person = persons[rng.random_range(0..persons.len())];
+                self.second(rng, person);
+            } else {
+                self.distract(rng);
+            }
+        }
     }
 
     /// A person with an object, or two, somewhere.
@@ -180,8 +192,11 @@ impl Layout {
         let other = self.thing(rng, kind, object, facing, Some(human.depth));
         let Some(first) = self.add(vec![human, other]) else { return };
         self.candidates.push((first, first + 1));
-        if kind == Kind::Person && rng.random_bool(0.4) {
-            self.second(rng, first + 1);
+        if kind == Kind::Person {
+            self.candidates.push((first + 1, first));
+            if rng.random_bool(0.4) {
+                self.second(rng, first + 1);
+            }
         }
         if rng.random_bool(0.25) {
             self.second(rng, first);
@@ -194,10 +209,13 @@ impl Layout {
             return;
         }
         let kind = draw_class(rng, |k| k != Kind::Person);
-        for _ in 0..4 {
+        for _ in 0..6 {
             let side = coin(rng);
             let Placed { bbox, depth, .. } = self.placed[person];
             let object = beside(rng, &bbox, side, kind);
+            if self.contested(person, &object, side) {
+                continue;
+            }
             let thing = self.thing(rng, kind, object, side, Some(depth));
             if let Some(index) = self.add(vec![thing]) {
                 self.candidates.push((person, index));
@@ -206,21 +224,34 @@ impl Layout {
         }
     }
 
+    /// Whether a hand at the object could as well be at another object of the person: nobody could tell which of the two is meant.
+    fn contested(&self, person: usize, object: &BBox, side: f32) -> bool {
+        let middle = self.placed[person].bbox.center().0;
+        let others = self.candidates.iter().filter(|c| c.0 == person).map(|c| &self.placed[c.1].bbox);
+        others.filter(|o| (o.center().0 - middle) * side > 0.0).any(|o| {
+            let common = o.y2.min(object.y2) - o.y1.max(object.y1);
+            common > 0.25 * o.height().min(object.height())
+        })
+    }
+
     /// One more person at an object that somebody else stands at.
     fn join(&mut self, rng: &mut ChaCha8Rng) {
         let objects: Vec<usize> = (0..self.placed.len()).filter(|&i| self.placed[i].kind != Kind::Person).collect();
         if objects.is_empty() {
             return;
         }
-        let object = objects[rng.random_range(0..objects.len())];
-        let facing = coin(rng);
-        let Placed { kind, bbox, .. } = self.placed[object];
-        let Some(person) = around(rng, &bbox, facing, kind, unit(self.size)) else { return };
-        let person = self.person(rng, person, facing);
-        let Some(index) = self.add(vec![person]) else { return };
-        self.candidates.push((index, object));
-        if rng.random_bool(0.25) {
-            self.second(rng, index);
+        for _ in 0..6 {
+            let object = objects[rng.random_range(0..objects.len())];
+            let facing = coin(rng);
+            let Placed { kind, bbox, .. } = self.placed[object];
+            let Some(person) = around(rng, &bbox, facing, kind, unit(self.size)) else { continue };
+            let person = self.person(rng, person, facing);
+            let Some(index) = self.add(vec![person]) else { continue };
+            self.candidates.push((index, object));
+            if rng.random_bool(0.25) {
+                self.second(rng, index);
+            }
+            return;
         }
     }
 
@@ -253,7 +284,14 @@ impl Layout {
     }
 
     /// An entity at the depth of its owner: small things are held before the body, large ones stand behind it.
-    pub(super) fn thing(&self, rng: &mut ChaCha8Rng, kind: Kind, bbox: BBox, facing: f32, owner: Option<f32>) -> Placed {
+    pub(super) fn thing(
+        &self,
+        rng: &mut ChaCha8Rng,
+        kind: Kind,
+        bbox: BBox,
+        facing: f32,
+        owner: Option<f32>,
+    ) -> Placed {
         let depth = match (kind, owner) {
             (Kind::Person, _) | (_, None) => bbox.y2,
             (Kind::Ball | Kind::Cup | Kind::Phone, Some(depth)) => depth + 0.01,
@@ -269,9 +307,10 @@ impl Layout {
         let picture = self.size.bbox();
         let inside = |b: &BBox| b.x1 >= picture.x1 && b.y1 >= picture.y1 && b.x2 <= picture.x2 && b.y2 <= picture.y2;
         let twins = |i: usize| {
-            self.placed.iter().enumerate().any(|(k, p)| {
-                k != i && p.kind == self.placed[i].kind && p.bbox.iou(&self.placed[i].bbox) >= MOST_IOU
-            })
+            self.placed
+                .iter()
+                .enumerate()
+                .any(|(k, p)| k != i && p.kind == self.placed[i].kind && p.bbox.iou(&self.placed[i].bbox) >= MOST_IOU)
         };
         let fits = (first..self.placed.len()).all(|i| inside(&self.placed[i].bbox) && !twins(i))
             && (0..self.placed.len()).all(|i| self.uncovered(i) >= LEAST_UNCOVERED);

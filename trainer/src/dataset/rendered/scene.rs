@@ -17,7 +17,7 @@ use super::vocabulary::{Act, Kind, verb_sets};
 use crate::dataset::{AnnotatedPicture, EntityLabel, PairLabel};
 
 /// How often a person who stands right for it does something.
-const ACTIVE: f64 = 0.68;
+const ACTIVE: f64 = 0.58;
 
 /// A person that does something to an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,11 +58,7 @@ impl RenderedScene {
 
     /// All persons and objects, each once. The boxes are tight around what is drawn of each, hidden parts included.
     pub fn entities(&self) -> Vec<EntityLabel> {
-        self.layout
-            .placed
-            .iter()
-            .map(|p| EntityLabel { bbox: p.bbox, class: ObjectClass(p.kind as u16) })
-            .collect()
+        self.layout.placed.iter().map(|p| EntityLabel { bbox: p.bbox, class: ObjectClass(p.kind as u16) }).collect()
     }
 
     /// One label per pair and verb.

@@ -222,7 +222,12 @@ pub(super) struct StoredTensors {
 
 impl StoredTensors {
     /// Takes one part, in the order of the names, with the shapes of `like`.
-    pub(super) fn part(&mut self, part: &str, names: &[String], like: &[Tensor]) -> Result<Vec<Tensor>, CheckpointError> {
+    pub(super) fn part(
+        &mut self,
+        part: &str,
+        names: &[String],
+        like: &[Tensor],
+    ) -> Result<Vec<Tensor>, CheckpointError> {
         let format = |reason: String| CheckpointError::Format { path: self.path.clone(), reason };
         let mut taken = Vec::with_capacity(names.len());
         for (name, like) in names.iter().zip(like) {

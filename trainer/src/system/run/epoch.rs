@@ -9,6 +9,9 @@ use tch::{Tensor, no_grad};
 
 use super::config::Precision;
 use super::trainer::{EpochShape, RunError, Trainer};
+use crate::dataset::PictureSet;
+use crate::dataset::augment::Augmentation;
+use crate::dataset::loader::{Batch, LoaderError, LoaderOptions, batches};
 use crate::optimizer::clip_gradients;
 
 /// Mixed precision: the scale doubles after so many good steps.
@@ -52,28 +55,69 @@ impl<'a> EpochSteps<'a> {
         self.trainer.log.len()
     }
 
-    /// Batches of this epoch that a resumed run has behind it: leave them out.
+    /// Batches of this epoch that a resumed run has behind it: leave them out. [`Self::each_batch`] does.
     pub fn done(&self) -> usize {
         self.trainer.partial.batches
     }
 
-    /// The pictures in this epoch's order, which follows from seed and epoch.
-    pub fn order(&self, pictures: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..pictures).collect();
-        let seed = mix(self.trainer.config.seed, self.number() as u64);
+    /// Walks over the pictures `indices` of a set once, in an order that follows from seed and epoch, and takes a step for each
+    /// batch. What a resumed run has behind it is left out. `threads` read and augment; they change no result.
+    ///
+    /// # Errors
+    /// What `loss` returns, or [`RunError`]: of [`Self::step`], and when more pictures than the run tolerates cannot be read.
+    pub fn each_batch<E: From<RunError>>(
+        &mut self,
+        set: &dyn PictureSet,
+        indices: &[usize],
+        augmentation: &Augmentation,
+        threads: usize,
+        mut loss: impl FnMut(&Batch) -> Result<Option<StepLoss>, E>,
+    ) -> Result<(), E> {
+        let mut order = indices.to_vec();
+        let config = &self.trainer.config;
+        let seed = mix(config.seed, self.number() as u64);
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-        order
-    }
-
-    /// Pictures that may still be skipped.
-    pub fn skips_left(&self) -> usize {
-        let skipped: usize = self.trainer.log.iter().map(|r| r.skipped).sum();
-        self.trainer.config.skip_limit.saturating_sub(skipped + self.trainer.partial.skipped)
-    }
-
-    /// Counts pictures that could not be read.
-    pub fn skip(&mut self, pictures: usize) {
-        self.trainer.partial.skipped += pictures;
+        let mut place = vec![0; set.len()];
+        for (at, &index) in order.iter().enumerate() {
+            if let Some(place) = place.get_mut(index) {
+                *place = at;
+            }
+        }
+        let before = self.trainer.partial.pictures + self.trainer.partial.skipped;
+        let skipped: usize = self.trainer.log.iter().map(|r| r.skipped).sum::<usize>() + self.trainer.partial.skipped;
+        let options = LoaderOptions {
+            batch: config.batch,
+            threads,
+            seed: config.seed,
+            epoch: self.number() as u64,
+            shuffle: false,
+            skip_limit: config.skip_limit.saturating_sub(skipped),
+        };
+        let rest = order.get(before..).unwrap_or_default();
+        let walked = batches(set, rest, augmentation, &options, |batch| {
+            let pictures = batch.targets.len();
+            // What lies between the pictures handed over could not be read.
+            let reached = batch.targets.last().and_then(|t| place.get(t.index)).map_or(before, |at| at + 1);
+            let partial = &mut self.trainer.partial;
+            partial.skipped = reached.saturating_sub(partial.pictures + pictures);
+            self.step(pictures, || loss(&batch))
+        });
+        match walked {
+            Ok(_) => {
+                self.trainer.partial.skipped = order.len() - self.trainer.partial.pictures.min(order.len());
+                Ok(())
+            }
+            Err(LoaderError::Consumer(error)) => Err(error),
+            Err(LoaderError::Options { what, reason }) => {
+                Err(RunError::Loader { reason: format!("{what}: {reason}") }.into())
+            }
+            Err(LoaderError::TooManySkipped { limit, name, source, .. }) => {
+                Err(RunError::Picture { limit: limit + skipped, name, source }.into())
+            }
+            Err(LoaderError::ThreadStopped { name }) => {
+                Err(RunError::Loader { reason: format!("reading {name} stopped a thread") }.into())
+            }
+        }
     }
 
     /// Runs `f` while the store holds the averaged weights; just runs it without an average.

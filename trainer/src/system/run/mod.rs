@@ -5,21 +5,19 @@
 //! ```no_run
 //! # use hoi_trainer::system::run::*;
 //! # use tch::{Kind, Tensor, nn::VarStore};
-//! # fn main() -> Result<(), RunError> {
-//! # let (store, config, progress) = (VarStore::new(tch::Device::Cpu), RunConfig::default(), progress_bar());
-//! # let (system, pictures, batch) = (serde_json::json!({}), 6000, 16);
-//! # let loss_of = |_: &[usize]| Tensor::zeros([1], (Kind::Float, tch::Device::Cpu)).sum(Kind::Float);
+//! # use hoi_trainer::dataset::{PictureSet, augment::Augmentation, loader::Batch};
+//! # fn train(set: &dyn PictureSet, store: &VarStore) -> Result<(), RunError> {
+//! # let (config, progress, system) = (RunConfig::default(), progress_bar(), serde_json::json!({}));
+//! # let loss_of = |_: &Batch| Tensor::zeros([1], (Kind::Float, tch::Device::Cpu)).sum(Kind::Float);
 //! let identity = RunIdentity { system, data: "rendered, 6000 scenes".into() };
 //! let options = RunOptions { folder: "out".as_ref(), resume: false, stop_after: None, checkpoint_every: None, progress: &progress };
 //! let groups = [ParameterGroup { prefix: "backbone.".into(), rate: 0.1 }];
-//! let mut trainer = Trainer::start(&store, &groups, &config, identity, &options)?;
-//! let shape = EpochShape { steps: pictures / batch, pictures };
-//! trainer.run(shape, |epoch| {
-//!     let order = epoch.order(pictures);
-//!     // After a resume in mid-epoch, `done` batches are behind us.
-//!     for indices in order.chunks(batch).skip(epoch.done()) {
-//!         epoch.step(indices.len(), || Ok::<_, RunError>(Some(StepLoss { total: loss_of(indices), parts: vec![] })))?;
-//!     }
+//! let mut trainer = Trainer::start(store, &groups, &config, identity, &options)?;
+//! let all: Vec<usize> = (0..set.len()).collect();
+//! trainer.run(EpochShape::new(all.len(), config.batch), |epoch| {
+//!     epoch.each_batch(set, &all, &Augmentation::training(), 2, |batch| {
+//!         Ok::<_, RunError>(Some(StepLoss { total: loss_of(batch), parts: vec![("verbs", 0.7)] }))
+//!     })?;
 //!     Ok::<_, RunError>(vec![("validation_map", epoch.with_average(|| 0.5))])
 //! })?;
 //! trainer.keep_average(); // the store now holds the averaged weights, if there is an average
@@ -43,6 +41,7 @@ mod progress;
 mod record;
 mod trainer;
 
+pub(in crate::system) use checkpoint::write_tensors;
 pub use checkpoint::{CheckpointError, RunIdentity, first_difference, holds_checkpoint};
 pub use config::{OptimizerChoice, Precision, RunConfig, Schedule};
 pub use curves::draw_curves;

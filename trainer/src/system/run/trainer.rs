@@ -13,6 +13,7 @@ use super::config::{OptimizerChoice, Precision, RunConfig};
 use super::curves::draw_curves;
 use super::epoch::EpochSteps;
 use super::record::{EpochRecord, Sums, to_csv};
+use crate::dataset::DatasetError;
 use crate::export::{WriteError, write_beside};
 use crate::optimizer::{AdamW, WeightDecay};
 
@@ -52,6 +53,13 @@ pub struct EpochShape {
     pub pictures: usize,
 }
 
+impl EpochShape {
+    /// All pictures in batches, the last of which may be smaller.
+    pub fn new(pictures: usize, batch: usize) -> Self {
+        Self { steps: pictures.div_ceil(batch.max(1)), pictures }
+    }
+}
+
 /// Why training failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -83,6 +91,22 @@ pub enum RunError {
         step: usize,
         /// NaN or infinite.
         value: f64,
+    },
+    /// A picture cannot be read, and no more may be passed over.
+    #[error("{name} cannot be used, and {limit} bad pictures are tolerated")]
+    Picture {
+        /// The picture.
+        name: String,
+        /// How many are tolerated.
+        limit: usize,
+        /// What is wrong with it.
+        source: DatasetError,
+    },
+    /// The loader cannot go on.
+    #[error("cannot load pictures: {reason}")]
+    Loader {
+        /// What is wrong.
+        reason: String,
     },
     /// Checkpoint.
     #[error(transparent)]

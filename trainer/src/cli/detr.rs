@@ -1,0 +1,153 @@
+//! `hoi-train detr`.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use hoi_runtime::geometry::Size;
+use serde_json::json;
+
+use super::run::{RunArguments, command_line};
+use crate::dataset::PictureSet;
+use crate::dataset::rendered::{RenderedConfig, RenderedScenes, Split};
+use crate::eval::detection::DetectionScores;
+use crate::system::detr::{DetrModel, DetrPlan, DetrTask, evaluate, train_detr};
+
+/// What pictures are learned from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DataChoice {
+    /// Drawn scenes, no files needed
+    Rendered,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DetrArguments {
+    /// What pictures are learned from
+    #[arg(long, value_enum, default_value_t = DataChoice::Rendered)]
+    data: DataChoice,
+    /// Network, loss and input
+    #[arg(long, value_enum, default_value_t = DetrPlan::Tiny)]
+    config: DetrPlan,
+    /// COCO checkpoint to start from (safetensors, the published keys)
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Rendered scenes to learn from
+    #[arg(long, value_name = "N", default_value_t = 6000)]
+    scenes: usize,
+    /// Rendered scenes to score on
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    validation_scenes: usize,
+    /// Score every that many epochs too; 0: at the end only
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    score_every: usize,
+    /// Weight of "no object" in the cross-entropy
+    #[arg(long, value_name = "X")]
+    no_object: Option<f64>,
+    /// Learned queries
+    #[arg(long, value_name = "N")]
+    queries: Option<i64>,
+    /// Do not train: score the model in --out
+    #[arg(long)]
+    eval_only: bool,
+    /// One JSON object a line on standard output
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+/// Training and validation pictures, and what they are in words.
+struct Data {
+    training: Box<dyn PictureSet>,
+    validation: Box<dyn PictureSet>,
+    words: String,
+}
+
+impl DetrArguments {
+    fn data(&self) -> anyhow::Result<Data> {
+        let DataChoice::Rendered = self.data;
+        let (size, seed) = (Size::new(160, 160), self.run.seed);
+        let set =
+            |split, count| RenderedScenes::new(RenderedConfig { size, seed, split, count }).context("drawing scenes");
+        Ok(Data {
+            training: Box::new(set(Split::Train, self.scenes)?),
+            validation: Box::new(set(Split::Validation, self.validation_scenes)?),
+            words: format!("rendered scenes, {} of the training split, {size} pixels, seed {seed}", self.scenes),
+        })
+    }
+
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let device = self.run.device()?;
+        let data = self.data()?;
+        if self.eval_only {
+            let model = DetrModel::load(&self.run.out, device)?;
+            return self.report(&model, &data);
+        }
+        let mut settings = self.config.settings(data.training.vocabulary().object_count());
+        settings.loss.no_object = self.no_object.unwrap_or(settings.loss.no_object);
+        settings.detector.queries = self.queries.unwrap_or(settings.detector.queries);
+        let config = self.run.config(self.config.run());
+        let folder = self.run.make_folder()?;
+        let progress = self.run.progress();
+        let task = DetrTask {
+            training: &*data.training,
+            validation: Some(&*data.validation),
+            score_every: self.score_every,
+            settings: &settings,
+            run: &config,
+            weights: self.weights.as_deref(),
+            data: &data.words,
+            loader_threads: self.run.loader_threads(),
+            device,
+        };
+        let (model, finished) = train_detr(&task, &self.run.options(&progress)).context("training")?;
+        progress.finish_and_clear();
+        let training = json!({
+            "data": data.words,
+            "pictures": data.training.len(),
+            "config": config,
+            "weights": self.weights,
+            "finished": finished,
+            "version": env!("CARGO_PKG_VERSION"),
+            "command": command_line(),
+        });
+        model.save(folder, training).context("saving the detector")?;
+        if !finished {
+            eprintln!("hoi-train: stopped before the last epoch; --resume goes on");
+        }
+        self.report(&model, &data)
+    }
+
+    fn report(&self, model: &DetrModel, data: &Data) -> anyhow::Result<()> {
+        let scores = evaluate(model, &*data.validation, 16, self.run.loader_threads())?;
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let line = json!({"out": self.run.out, "split": "validation", "map50": scores.map50,
+                "mean_recall": scores.mean_recall, "pictures": scores.pictures, "classes": scores.classes});
+            writeln!(out, "{line}")?;
+        } else {
+            write!(out, "{}", render(&scores, model))?;
+        }
+        Ok(())
+    }
+}
+
+fn render(scores: &DetectionScores, model: &DetrModel) -> String {
+    let mut text = format!(
+        "validation, {} pictures: mAP50 {:.2} %, mean recall {:.2} %\n",
+        scores.pictures,
+        100.0 * scores.map50,
+        100.0 * scores.mean_recall
+    );
+    for c in &scores.classes {
+        let name = model.vocabulary.spec().objects.get(c.class).map_or("", String::as_str);
+        text.push_str(&format!(
+            "  {name:<16}AP50 {:>6.2}   recall {:>6.2}   {:>6} boxes\n",
+            100.0 * c.average_precision,
+            100.0 * c.recall,
+            c.annotated
+        ));
+    }
+    text
+}
