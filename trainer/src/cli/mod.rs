@@ -3,6 +3,7 @@
 mod detr;
 mod eval;
 mod layout;
+mod rmlr;
 mod score;
 mod run;
 mod table;
@@ -23,6 +24,8 @@ enum Command {
     Detr(detr::DetrArguments),
     /// Train the layout head on HICO-DET's boxes and write it as ONNX
     Layout(layout::LayoutArguments),
+    /// Train RmLR's head over a frozen detector and score it
+    Rmlr(Box<rmlr::RmlrArguments>),
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
@@ -44,6 +47,7 @@ impl Cli {
         match self.command {
             Command::Detr(arguments) => arguments.run(),
             Command::Layout(arguments) => arguments.run(),
+            Command::Rmlr(arguments) => arguments.run(),
             Command::Eval { set } => set.run(),
             Command::Score { set } => set.run(),
         }
