@@ -1,5 +1,6 @@
 //! The command line: parse, build, run, print.
 
+mod count;
 mod eval;
 mod layout;
 mod table;
@@ -18,6 +19,8 @@ pub struct Cli {
 enum Command {
     /// Train the layout head on HICO-DET's boxes and write it as ONNX
     Layout(layout::LayoutArguments),
+    /// Count a network's parameters and multiply-accumulates
+    Count(count::CountArguments),
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
@@ -33,6 +36,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Layout(arguments) => arguments.run(),
+            Command::Count(arguments) => arguments.run(),
             Command::Eval { set } => set.run(),
         }
     }
