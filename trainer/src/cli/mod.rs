@@ -1,6 +1,7 @@
 //! The command line: parse, build, run, print.
 
 mod detr;
+mod count;
 mod eval;
 mod layout;
 mod score;
@@ -23,6 +24,8 @@ enum Command {
     Detr(detr::DetrArguments),
     /// Train the layout head on HICO-DET's boxes and write it as ONNX
     Layout(layout::LayoutArguments),
+    /// Count a network's parameters and multiply-accumulates
+    Count(count::CountArguments),
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
@@ -44,6 +47,7 @@ impl Cli {
         match self.command {
             Command::Detr(arguments) => arguments.run(),
             Command::Layout(arguments) => arguments.run(),
+            Command::Count(arguments) => arguments.run(),
             Command::Eval { set } => set.run(),
             Command::Score { set } => set.run(),
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod command;
+mod count;
 mod export;
 mod network;
 mod loader;
