@@ -32,8 +32,10 @@ pub struct VCocoImage {
     pub size: Option<Size>,
     /// The persons, each once.
     pub persons: Vec<VCocoPerson>,
-    /// The objects of other classes, each once.
+    /// The objects of other classes, each once, without crowds.
     pub objects: Vec<EntityLabel>,
+    /// Those boxes of `persons` that COCO marks as a crowd: the score knows them, training does not.
+    pub crowds: Vec<BBox>,
     /// The annotated roles as pairs with the class of the second box, which may be a person; in the order of the file.
     pub pairs: Vec<VCocoPair>,
 }
