@@ -72,6 +72,8 @@ pub(super) struct CocoBox {
     pub(super) bbox: BBox,
     pub(super) class: ObjectClass,
     pub(super) crowd: bool,
+    /// Whether the file gives it no area: COCO's users leave such objects out.
+    pub(super) empty: bool,
 }
 
 /// A COCO image with all its boxes, in the order of the file.
@@ -82,7 +84,7 @@ pub(super) struct CocoImage {
     pub(super) boxes: Vec<CocoBox>,
 }
 
-/// Reads the images `wanted` of an instances file into `images`; objects of area 0 are left out, as COCO's users do.
+/// Reads the images `wanted` of an instances file into `images`.
 pub(super) fn read_instances(
     path: &Path,
     wanted: &dyn Fn(u64) -> bool,
@@ -103,9 +105,8 @@ pub(super) fn read_instances(
         })?;
         let class = checked_class(path, record, row.category_id)?;
         let bbox = Convention::CornerAndExtent.checked(path, record, row.bbox, Some(image.size))?;
-        if row.area.is_none_or(|area| area > 0.0) {
-            image.boxes.push(CocoBox { id: row.id, bbox, class, crowd: row.iscrowd != 0 });
-        }
+        let empty = row.area.is_some_and(|area| area <= 0.0);
+        image.boxes.push(CocoBox { id: row.id, bbox, class, crowd: row.iscrowd != 0, empty });
     }
     images.extend(read);
     Ok(())

@@ -39,8 +39,8 @@ pub fn read_qpic(path: &Path, table: &InteractionTable) -> Result<Vec<AnnotatedI
                 expected,
             };
             if subject.1 != human {
-                let expected = "a subject of COCO's category 1, person".to_owned();
-                return Err(unknown("subject's class", i64::from(subject.1.0), expected));
+                let class = i64::from(subject.1.0);
+                return Err(unknown("class of the subject", class, format!("{}, a person", human.0)));
             }
             let verb = usize::try_from(row.category_id - 1).ok().filter(|verb| *verb < verbs);
             let verb = verb.ok_or_else(|| unknown("category_id", row.category_id, format!("1 to {verbs}")))?;
