@@ -4,5 +4,8 @@
 mod command;
 mod export;
 mod published;
+mod score_hico;
+mod score_v_coco;
+mod slow_scores;
 mod tiny;
 mod training;
