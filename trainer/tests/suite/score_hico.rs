@@ -176,7 +176,7 @@ fn agrees_with_the_slow_version() {
         let images: Vec<_> =
             (0..count).map(|n| image(n, &pairs(&mut rng, 5).iter().map(truth).collect::<Vec<_>>())).collect();
         let predictions: Predictions = (0..count).map(|n| (n, pairs(&mut rng, 25))).collect();
-        let kept = |k: usize, n: u64| (n + k as u64 + seed) % 3 != 0;
+        let kept = |k: usize, n: u64| !(n + k as u64 + seed).is_multiple_of(3);
         let mut evaluator = evaluate(classes, &images, &predictions);
         let (all, some) = (evaluator.average_precisions(|_, _| true), evaluator.average_precisions(kept));
         for k in 0..classes {
@@ -419,7 +419,7 @@ fn write_tiny(tiny: &TinyData, place: &Path) -> Predictions {
             score: 0.5,
         };
         let mut list: Vec<_> = image.pairs.iter().map(right).collect();
-        if image.number % 4 == 0 {
+        if image.number.is_multiple_of(4) {
             list.push(predict(FAR, FAR, 0, 0.6));
         }
         file.add(&image.name, &list).unwrap();

@@ -48,7 +48,6 @@ fn image(number: u64, persons: &[VCocoPerson]) -> VCocoImage {
         name: format!("COCO_val2014_{number:012}.jpg"),
         size: Some(Size::new(100, 100)),
         persons: persons.to_vec(),
-        ..VCocoImage::default()
     }
 }
 
@@ -396,6 +395,7 @@ fn random_case(seed: u64, action: usize) -> (Vec<SlowImage>, Vec<VCocoImage>, Pr
         predictions.push((number, list.collect()));
         images.push(VCocoImage {
             number,
+            name: String::new(),
             size: Some(Size::new(60, 50)),
             persons: persons
                 .iter()
@@ -412,7 +412,6 @@ fn random_case(seed: u64, action: usize) -> (Vec<SlowImage>, Vec<VCocoImage>, Pr
                         .collect(),
                 })
                 .collect(),
-            ..VCocoImage::default()
         });
         slow_images.push(SlowImage { size, persons, detections });
     }
