@@ -48,6 +48,9 @@ pub struct Manifest {
     /// How a data set's labels map to the vocabulary: data set -> label -> `[verb, object or null]`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evaluation: BTreeMap<String, BTreeMap<String, (String, Option<String>)>>,
+    /// What a reader must know to take the bundle for what it is: choices where a paper leaves several open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// How the networks of a bundle divide the work.

@@ -113,6 +113,9 @@ fn write_manifest(
     for t in &m.training {
         writeln!(out, "trained   {}: {}; licence: {}; from {}", t.part, t.data, t.licence, t.source)?;
     }
+    for note in &m.notes {
+        writeln!(out, "note      {note}")?;
+    }
     for a in &m.accuracy {
         writeln!(
             out,

@@ -12,7 +12,7 @@ use super::run::{RunArguments, command_line};
 use crate::dataset::PictureSet;
 use crate::dataset::rendered::{RenderedConfig, RenderedScenes, Split};
 use crate::eval::detection::DetectionScores;
-use crate::system::detr::{DetrModel, DetrPlan, DetrTask, evaluate, train_detr};
+use crate::system::detr::{DetrModel, DetrPlan, DetrSettings, DetrTask, evaluate, train_detr};
 
 /// What pictures are learned from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,6 +29,9 @@ pub(super) struct DetrArguments {
     /// Network, loss and input
     #[arg(long, value_enum, default_value_t = DetrPlan::Tiny)]
     config: DetrPlan,
+    /// Network, loss and input from a JSON file (as `settings` in a trained detector's config.json) in place of --config's
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
     /// COCO checkpoint to start from (safetensors, the published keys)
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -44,6 +47,9 @@ pub(super) struct DetrArguments {
     /// Weight of "no object" in the cross-entropy
     #[arg(long, value_name = "X")]
     no_object: Option<f64>,
+    /// Weight of the dense help in training; 0: none
+    #[arg(long, value_name = "X")]
+    dense: Option<f64>,
     /// Learned queries
     #[arg(long, value_name = "N")]
     queries: Option<i64>,
@@ -77,6 +83,12 @@ impl DetrArguments {
         })
     }
 
+    fn settings(&self, classes: usize) -> anyhow::Result<DetrSettings> {
+        let Some(path) = &self.settings else { return Ok(self.config.settings(classes)) };
+        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} does not hold a detector's settings", path.display()))
+    }
+
     pub(super) fn run(self) -> anyhow::Result<()> {
         let device = self.run.device()?;
         let data = self.data()?;
@@ -84,8 +96,9 @@ impl DetrArguments {
             let model = DetrModel::load(&self.run.out, device)?;
             return self.report(&model, &data);
         }
-        let mut settings = self.config.settings(data.training.vocabulary().object_count());
+        let mut settings = self.settings(data.training.vocabulary().object_count())?;
         settings.loss.no_object = self.no_object.unwrap_or(settings.loss.no_object);
+        settings.dense = self.dense.unwrap_or(settings.dense);
         settings.detector.queries = self.queries.unwrap_or(settings.detector.queries);
         let config = self.run.config(self.config.run());
         let folder = self.run.make_folder()?;

@@ -1,6 +1,7 @@
 //! The command line: parse, build, run, print.
 
 mod detr;
+mod count;
 mod eval;
 mod layout;
 mod rmlr;
@@ -26,6 +27,8 @@ enum Command {
     Layout(layout::LayoutArguments),
     /// Train RmLR's head over a frozen detector and score it
     Rmlr(Box<rmlr::RmlrArguments>),
+    /// Count a network's parameters and multiply-accumulates
+    Count(count::CountArguments),
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
@@ -48,6 +51,7 @@ impl Cli {
             Command::Detr(arguments) => arguments.run(),
             Command::Layout(arguments) => arguments.run(),
             Command::Rmlr(arguments) => arguments.run(),
+            Command::Count(arguments) => arguments.run(),
             Command::Eval { set } => set.run(),
             Command::Score { set } => set.run(),
         }

@@ -3,6 +3,7 @@
 //! Parameters live in a [`tch::nn::VarStore`] under the names of the public checkpoints, and start as PyTorch's layers start:
 //! the same values after the same [`tch::manual_seed`].
 
+pub mod count;
 pub mod detr;
 pub mod init;
 mod names;

@@ -2,12 +2,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod command;
+mod count;
 mod export;
 mod network;
 mod loader;
 mod published;
 mod rmlr;
 mod text;
+mod score_hico;
+mod score_v_coco;
+mod slow_scores;
 mod tiny;
 mod training;
 mod weights;

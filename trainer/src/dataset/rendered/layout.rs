@@ -21,6 +21,9 @@ const LEAST_UNCOVERED: f32 = 0.5;
 /// Entities of a class may overlap by less than this.
 const MOST_IOU: f32 = 0.4;
 
+/// How often a further object in a group lies beside one person only.
+const ASIDE: f64 = 0.15;
+
 /// Weight of each class among the objects of persons, as [`Kind::ALL`].
 const CLASS_WEIGHT: [u32; 8] = [45, 14, 13, 11, 14, 12, 12, 12];
 
@@ -153,6 +156,7 @@ impl Layout {
             }
         }
         layout.fill(rng);
+        layout.complete();
         layout
     }
 
@@ -170,7 +174,7 @@ impl Layout {
         let persons: Vec<usize> = (0..self.placed.len()).filter(|&i| self.placed[i].kind == Kind::Person).collect();
         let extra = if persons.len() == 1 { rng.random_range(0..4) } else { rng.random_range(0..2) };
         for _ in 0..extra {
-            if !persons.is_empty() && rng.random_bool(0.85) {
+            if !persons.is_empty() && rng.random_bool(0.9) {
                 let person = persons[rng.random_range(0..persons.len())];
                 self.second(rng, person);
             } else {
@@ -203,23 +207,54 @@ impl Layout {
         }
     }
 
-    /// One more object for a person.
+    /// One more object for a person, rather one that lies beside another person too.
     fn second(&mut self, rng: &mut ChaCha8Rng, person: usize) {
         if self.objects() >= 5 {
             return;
         }
         let kind = draw_class(rng, |k| k != Kind::Person);
-        for _ in 0..6 {
+        let Placed { bbox, depth, .. } = self.placed[person];
+        let alone = self.persons() == 1 || rng.random_bool(ASIDE);
+        for _ in 0..if alone { 6 } else { 24 } {
             let side = coin(rng);
-            let Placed { bbox, depth, .. } = self.placed[person];
             let object = beside(rng, &bbox, side, kind);
-            if self.contested(person, &object, side) {
+            let shared = (0..self.placed.len()).any(|i| i != person && self.side(i, &object, kind).is_some());
+            if self.contested(person, &object, side) || !(alone || shared) {
                 continue;
             }
             let thing = self.thing(rng, kind, object, side, Some(depth));
             if let Some(index) = self.add(vec![thing]) {
                 self.candidates.push((person, index));
                 return;
+            }
+        }
+    }
+
+    /// On which side of a person an object lies as [`beside`] could have put it; `None` when it does not, or for no person.
+    fn side(&self, person: usize, object: &BBox, kind: Kind) -> Option<f32> {
+        let Placed { kind: Kind::Person, bbox, .. } = &self.placed[person] else { return None };
+        let zone = zone(kind);
+        let within = |value: f32, [low, high]: [f32; 2]| low <= value && value <= high;
+        let high = within(object.height() / bbox.height(), zone.height)
+            && within((object.center().1 - bbox.y1) / bbox.height(), zone.middle);
+        let inside = [(1.0, bbox.x2 - object.x1), (-1.0, object.x2 - bbox.x1)];
+        let found = inside.into_iter().find(|(_, inside)| within(inside / object.width(), zone.overlap));
+        found.map(|(side, _)| side).filter(|_| high)
+    }
+
+    /// Makes candidates of the pairs that came to lie like one.
+    fn complete(&mut self) {
+        for person in 0..self.placed.len() {
+            for object in 0..self.placed.len() {
+                if person == object || self.candidates.contains(&(person, object)) {
+                    continue;
+                }
+                let Placed { kind, bbox, .. } = self.placed[object];
+                if let Some(side) = self.side(person, &bbox, kind)
+                    && !self.contested(person, &bbox, side)
+                {
+                    self.candidates.push((person, object));
+                }
             }
         }
     }

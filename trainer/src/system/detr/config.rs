@@ -33,6 +33,9 @@ pub struct DetrSettings {
     pub augmentation: Augmentation,
     /// Factor on the backbone's learning rate.
     pub backbone_rate: f64,
+    /// Weight of what every cell of the encoder's memory says in training, a help for small networks that start from nothing; 0: none.
+    #[serde(default)]
+    pub dense: f64,
     /// Whether the backbone's stem and first layer stay as they are.
     pub freeze_early: bool,
 }
@@ -46,6 +49,7 @@ impl DetrPlan {
             loss: SetLoss::default(),
             augmentation: Augmentation::training(),
             backbone_rate: 0.1,
+            dense: 0.0,
             freeze_early: true,
         };
         match self {
@@ -65,10 +69,12 @@ impl DetrPlan {
                     queries: 16,
                     classes,
                     dropout: 0.0,
+                    place_input: true,
                 },
                 loss: SetLoss::default(),
                 augmentation: Augmentation::exact(Size::new(160, 160), 0.5),
                 backbone_rate: 1.0,
+                dense: 1.0,
                 freeze_early: false,
             },
             Self::R50 => full(ResNetConfig::resnet50()),

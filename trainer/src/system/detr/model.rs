@@ -12,11 +12,12 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::config::DetrSettings;
-use super::pretrained::fill;
+use super::dense::DENSE_PREFIX;
 use crate::dataset::loader::Batch;
 use crate::export::{WriteError, write_beside};
 use crate::network::ConfigError;
 use crate::network::detr::{Detr, DetrConfig, DetrOutput};
+use crate::network::weights::{StateDict, WeightsError};
 use crate::system::run::{CheckpointError, RunError, write_tensors};
 
 const CONFIG_FILE: &str = "config.json";
@@ -49,24 +50,9 @@ pub enum DetrError {
     /// The vocabulary cannot be used.
     #[error("the detector's vocabulary cannot be used")]
     Vocabulary(#[from] VocabularyError),
-    /// A weight does not fit the network.
-    #[error("{}: tensor `{name}`: {reason}", path.display())]
-    Weights {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
-    /// libtorch cannot read the tensors.
-    #[error("cannot transfer the tensors of {}", path.display())]
-    Tensors {
-        /// The file.
-        path: PathBuf,
-        /// What libtorch says.
-        source: tch::TchError,
-    },
+    /// The weights cannot be read, or are of another network.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
     /// A COCO checkpoint has no row for this class.
     #[error("class `{class}` is not one of COCO's 80: a COCO checkpoint cannot give its row")]
     NotInCoco {
@@ -160,10 +146,7 @@ impl DetrModel {
             return Err(format(format!("schema `{schema}`, expected `{SCHEMA}`")));
         }
         let model = Self::new(settings, Vocabulary::new(vocabulary)?, device)?;
-        let path = folder.join(WEIGHTS_FILE);
-        let tensors =
-            Tensor::read_safetensors(&path).map_err(|source| DetrError::Tensors { path: path.clone(), source })?;
-        fill(&model.store, tensors.into_iter().collect(), &path)?;
+        StateDict::read(&folder.join(WEIGHTS_FILE))?.load(&model.store, "")?;
         Ok(model)
     }
 
@@ -173,6 +156,7 @@ impl DetrModel {
     /// [`DetrError`] naming the file that cannot be written.
     pub fn save(&self, folder: &Path, training: Value) -> Result<(), DetrError> {
         let mut tensors: Vec<(String, Tensor)> = self.store.variables().into_iter().collect();
+        tensors.retain(|(name, _)| !name.starts_with(DENSE_PREFIX));
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
         for (_, tensor) in &mut tensors {
             *tensor = tensor.detach().to_device(Device::Cpu).contiguous();

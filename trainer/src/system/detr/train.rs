@@ -6,6 +6,7 @@ use serde_json::json;
 use tch::{Device, Tensor};
 
 use super::config::DetrSettings;
+use super::dense::DenseHeads;
 use super::model::{DetrError, DetrModel};
 use super::pretrained::load_pretrained;
 use crate::dataset::loader::{Batch, LoaderError, LoaderOptions, batches};
@@ -67,6 +68,9 @@ pub fn train_detr(task: &DetrTask<'_>, options: &RunOptions<'_>) -> Result<(Detr
     if let Some(weights) = task.weights {
         load_pretrained(&model.store, weights, &model.vocabulary)?;
     }
+    let detector = model.config();
+    let dense = (task.settings.dense > 0.0)
+        .then(|| DenseHeads::new(&model.store.root(), detector.width, detector.classes));
     if task.settings.freeze_early {
         model.network.freeze_early();
     }
@@ -83,8 +87,15 @@ pub fn train_detr(task: &DetrTask<'_>, options: &RunOptions<'_>) -> Result<(Detr
             let output = model.network.forward(&images, &batch.padding.to_device(task.device), true);
             let targets = targets_of(batch, task.device);
             let loss = loss_of.forward(&output.logits, &output.boxes, &output.auxiliary, &targets);
-            let parts = vec![("class", loss.class), ("l1", loss.l1), ("giou", loss.giou)];
-            Ok::<_, DetrError>(Some(StepLoss { total: loss.total, parts }))
+            let mut parts = vec![("class", loss.class), ("l1", loss.l1), ("giou", loss.giou)];
+            let mut total = loss.total;
+            if let Some(dense) = &dense {
+                let map = (output.feature.size()[2], output.feature.size()[3]);
+                let help = dense.loss(&output.memory, map, batch, &loss_of);
+                parts.push(("dense", help.double_value(&[])));
+                total += help * task.settings.dense;
+            }
+            Ok::<_, DetrError>(Some(StepLoss { total, parts }))
         })?;
         let number = epoch.number() + 1;
         let due = task.score_every > 0 && number.is_multiple_of(task.score_every) && number < task.run.epochs;
