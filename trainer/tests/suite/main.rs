@@ -6,6 +6,7 @@ mod count;
 mod export;
 mod network;
 mod published;
+mod reference;
 mod tiny;
 mod training;
 mod weights;
