@@ -11,6 +11,7 @@ mod text;
 mod score_hico;
 mod score_v_coco;
 mod slow_scores;
+mod reference;
 mod tiny;
 mod training;
 mod weights;
