@@ -1,5 +1,6 @@
 //! The command line: parse, build, run, print.
 
+mod data;
 mod eval;
 mod layout;
 mod table;
@@ -18,6 +19,11 @@ pub struct Cli {
 enum Command {
     /// Train the layout head on HICO-DET's boxes and write it as ONNX
     Layout(layout::LayoutArguments),
+    /// Look at a data set's folder
+    Data {
+        #[command(subcommand)]
+        command: data::DataCommand,
+    },
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
@@ -33,6 +39,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Layout(arguments) => arguments.run(),
+            Command::Data { command } => command.run(),
             Command::Eval { set } => set.run(),
         }
     }

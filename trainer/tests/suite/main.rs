@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod command;
+mod dataset;
 mod export;
 mod loader;
 mod published;
