@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod command;
+mod data_check;
 mod dataset;
 mod export;
 mod loader;
 mod published;
 mod tiny;
 mod training;
+mod v_coco_data;
