@@ -2,6 +2,7 @@
 
 mod detr;
 mod count;
+mod data;
 mod eval;
 mod layout;
 mod score;
@@ -26,6 +27,11 @@ enum Command {
     Layout(layout::LayoutArguments),
     /// Count a network's parameters and multiply-accumulates
     Count(count::CountArguments),
+    /// Look at a data set's folder
+    Data {
+        #[command(subcommand)]
+        command: data::DataCommand,
+    },
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
@@ -48,6 +54,7 @@ impl Cli {
             Command::Detr(arguments) => arguments.run(),
             Command::Layout(arguments) => arguments.run(),
             Command::Count(arguments) => arguments.run(),
+            Command::Data { command } => command.run(),
             Command::Eval { set } => set.run(),
             Command::Score { set } => set.run(),
         }

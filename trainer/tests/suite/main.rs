@@ -3,6 +3,8 @@
 
 mod command;
 mod count;
+mod data_check;
+mod dataset;
 mod export;
 mod network;
 mod loader;
@@ -15,3 +17,4 @@ mod reference;
 mod tiny;
 mod training;
 mod weights;
+mod v_coco_data;
