@@ -177,10 +177,10 @@ impl CountArguments {
         let (printed, detector) = (self.network.published(), self.network.detector().published());
         let (totals, rule) = (count.totals(), count.under_table4_rule());
         let mut text = format!(
-            "The paper's Table 4 (RmLR, at 800x800) prints {:.2} M parameters and {:.2} G MACs for {}. Its figures for the \
-             detector, {:.2} M and\n{:.2} G, are what comes out when only convolutions, the input projection and the linear \
-             layers of the feed-forward blocks\nare counted ({:.2} M and {:.2} G here); every attention, norm, query and head \
-             is missing. They are no counts of the network.\n",
+            "RmLR's Table 4 prints {:.2} M parameters and {:.2} G MACs for {} at 800x800. Its figures for the\n\
+             detector alone, {:.2} M and {:.2} G, are what comes out when only convolutions, the input projection and\n\
+             the linear layers of the feed-forward blocks are counted: here {:.2} M and {:.2} G. Every attention,\n\
+             norm, query and head is missing, so they are no counts of a network.\n",
             printed.parameters_millions,
             printed.macs_billions,
             self.network.name(),
@@ -193,9 +193,9 @@ impl CountArguments {
         if let (true, Some(context)) = (self.network.has_head(), part("context")) {
             let grows = |n: Network| n.published().macs_billions - n.detector().published().macs_billions;
             text.push_str(&format!(
-                "{:.2} M cannot be right even so: it leaves {:.2} M for all that the method adds, and the layer of the global \
-                 context (eq. 6,\n2048 to 512) alone has {:.2} M. For the same head, Table 4's MACs grow by {:.2} G with \
-                 ResNet-50 and by {:.2} G with\nResNet-101. The true count is {:.2} M.\n",
+                "Nor is {:.2} M a count under that rule: it leaves {:.2} M for all that the method adds, and the layer of\n\
+                 the global context (eq. 6, 2048 to 512) alone has {:.2} M. For the same head, Table 4's MACs grow by\n\
+                 {:.2} G with ResNet-50 and by {:.2} G with ResNet-101. The true count is {:.2} M.\n",
                 printed.parameters_millions,
                 printed.parameters_millions - detector.parameters_millions,
                 millions(context),

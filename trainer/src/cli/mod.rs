@@ -2,6 +2,7 @@
 
 mod detr;
 mod count;
+mod data;
 mod eval;
 mod layout;
 mod rmlr;
@@ -29,6 +30,11 @@ enum Command {
     Rmlr(Box<rmlr::RmlrArguments>),
     /// Count a network's parameters and multiply-accumulates
     Count(count::CountArguments),
+    /// Look at a data set's folder
+    Data {
+        #[command(subcommand)]
+        command: data::DataCommand,
+    },
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
@@ -52,6 +58,7 @@ impl Cli {
             Command::Layout(arguments) => arguments.run(),
             Command::Rmlr(arguments) => arguments.run(),
             Command::Count(arguments) => arguments.run(),
+            Command::Data { command } => command.run(),
             Command::Eval { set } => set.run(),
             Command::Score { set } => set.run(),
         }

@@ -1,7 +1,7 @@
 //! Building blocks of the systems: backbones, transformers, detectors.
 //!
-//! Parameters live in a [`tch::nn::VarStore`] under the names of the public checkpoints, and start as PyTorch's layers start:
-//! the same values after the same [`tch::manual_seed`].
+//! Parameters live in a [`tch::nn::VarStore`] under the names of the public checkpoints. They start with the distributions of
+//! PyTorch's layers and of the papers; after the same [`tch::manual_seed`] with the same values.
 
 pub mod count;
 pub mod detr;

@@ -3,6 +3,8 @@
 
 mod command;
 mod count;
+mod data_check;
+mod dataset;
 mod export;
 mod network;
 mod loader;
@@ -12,6 +14,8 @@ mod text;
 mod score_hico;
 mod score_v_coco;
 mod slow_scores;
+mod reference;
 mod tiny;
 mod training;
 mod weights;
+mod v_coco_data;
