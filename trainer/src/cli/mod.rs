@@ -2,6 +2,7 @@
 
 mod eval;
 mod layout;
+mod scenes;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -18,6 +19,8 @@ pub struct Cli {
 enum Command {
     /// Train the layout head on HICO-DET's boxes and write it as ONNX
     Layout(layout::LayoutArguments),
+    /// Draw rendered scenes as PNG files with their annotation, to look at
+    Scenes(scenes::ScenesArguments),
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
@@ -33,6 +36,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Layout(arguments) => arguments.run(),
+            Command::Scenes(arguments) => arguments.run(),
             Command::Eval { set } => set.run(),
         }
     }

@@ -4,5 +4,6 @@
 mod command;
 mod export;
 mod published;
+mod scenes;
 mod tiny;
 mod training;
