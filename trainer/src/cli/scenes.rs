@@ -123,8 +123,7 @@ fn annotated(picture: &AnnotatedPicture, vocabulary: &Vocabulary) -> RgbImage {
         let b = entity.bbox.scale(ZOOM as f32, ZOOM as f32);
         let corner = Point::new(b.x1 as i32, b.y1 as i32);
         let size = DrawSize::new(b.width() as u32, b.height() as u32);
-        let Ok(()) =
-            Rectangle::new(corner, size).into_styled(PrimitiveStyle::with_stroke(colour, 2)).draw(&mut canvas);
+        let Ok(()) = Rectangle::new(corner, size).into_styled(PrimitiveStyle::with_stroke(colour, 2)).draw(&mut canvas);
     }
     let mut done: Vec<(BBox, BBox)> = Vec::new();
     for pair in &picture.pairs {

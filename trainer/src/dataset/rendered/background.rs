@@ -27,8 +27,11 @@ pub(super) fn draw(pixmap: &mut Pixmap, unit: f32, rng: &mut ChaCha8Rng) {
     let row_length = pixmap.width() as usize;
     for (y, row) in pixmap.pixels_mut().chunks_mut(row_length).enumerate() {
         let y = y as f32;
-        let [r, g, b] =
-            if y < horizon { blend(top, bottom, y / horizon) } else { blend(floor, bottom, 0.4 * (y - horizon) / height) };
+        let [r, g, b] = if y < horizon {
+            blend(top, bottom, y / horizon)
+        } else {
+            blend(floor, bottom, 0.4 * (y - horizon) / height)
+        };
         row.fill(tiny_skia::ColorU8::from_rgba(r, g, b, 255).premultiply());
     }
     let mut parts = Vec::new();

@@ -319,7 +319,14 @@ impl Layout {
     }
 
     /// An entity at the depth of its owner: small things are held before the body, large ones stand behind it.
-    pub(super) fn thing(&self, rng: &mut ChaCha8Rng, kind: Kind, bbox: BBox, facing: f32, owner: Option<f32>) -> Placed {
+    pub(super) fn thing(
+        &self,
+        rng: &mut ChaCha8Rng,
+        kind: Kind,
+        bbox: BBox,
+        facing: f32,
+        owner: Option<f32>,
+    ) -> Placed {
         let depth = match (kind, owner) {
             (Kind::Person, _) | (_, None) => bbox.y2,
             (Kind::Ball | Kind::Cup | Kind::Phone, Some(depth)) => depth + 0.01,
@@ -335,9 +342,10 @@ impl Layout {
         let picture = self.size.bbox();
         let inside = |b: &BBox| b.x1 >= picture.x1 && b.y1 >= picture.y1 && b.x2 <= picture.x2 && b.y2 <= picture.y2;
         let twins = |i: usize| {
-            self.placed.iter().enumerate().any(|(k, p)| {
-                k != i && p.kind == self.placed[i].kind && p.bbox.iou(&self.placed[i].bbox) >= MOST_IOU
-            })
+            self.placed
+                .iter()
+                .enumerate()
+                .any(|(k, p)| k != i && p.kind == self.placed[i].kind && p.bbox.iou(&self.placed[i].bbox) >= MOST_IOU)
         };
         let fits = (first..self.placed.len()).all(|i| inside(&self.placed[i].bbox) && !twins(i))
             && (0..self.placed.len()).all(|i| self.uncovered(i) >= LEAST_UNCOVERED);

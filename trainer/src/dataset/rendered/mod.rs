@@ -74,7 +74,9 @@ impl Default for RenderedConfig {
 #[non_exhaustive]
 pub enum RenderedError {
     /// Too small to show what persons do.
-    #[error("a scene of {size} is too small to show what persons do: both sides must have at least {LEAST_SIDE} pixels")]
+    #[error(
+        "a scene of {size} is too small to show what persons do: both sides must have at least {LEAST_SIDE} pixels"
+    )]
     TooSmall {
         /// The size asked for.
         size: Size,

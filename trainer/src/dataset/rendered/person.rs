@@ -186,7 +186,7 @@ impl Pose {
             let has = |a: Act| acts.contains(&a);
             let right = low.x + high.x > width;
             // Hands go to the edge of the person's box where the object lies, at the object's height.
-            let hand = at(if right { width } else { 0.0 }, height * 0.3).plus(0.0, 0.0);
+            let hand = at(if right { width } else { 0.0 }, height * 0.3);
             let reach = |share: f32| at(hand.x, hand.y.clamp(low.y + share * (high.y - low.y), high.y));
             let mut give = |arm: Arm, first: usize| {
                 let free = if arms[first].is_none() { first } else { 1 - first };
@@ -291,7 +291,8 @@ impl Pose {
         let mut parts = Vec::with_capacity(12);
         let arm = |i: usize, parts: &mut Vec<Part>| {
             let shoulder = neck.plus(if i == 0 { 0.02 } else { -0.02 } * h, 0.05 * h);
-            let points = self.arm(self.arms[i], shoulder, h, if i == 0 { 1.0 } else { -1.0 }, [j(2 + 2 * i), j(3 + 2 * i)]);
+            let points =
+                self.arm(self.arms[i], shoulder, h, if i == 0 { 1.0 } else { -1.0 }, [j(2 + 2 * i), j(3 + 2 * i)]);
             let hand = points[points.len() - 1];
             parts.push(Part::line(&points, arm_radius, sleeve));
             parts.push(Part::disc(hand, arm_radius, looks.skin));
@@ -317,7 +318,9 @@ impl Pose {
 
     fn arm(&self, arm: Arm, shoulder: Point, h: f32, side: f32, [jx, jy]: [f32; 2]) -> Vec<Point> {
         let go = |joints: &[(f32, f32)]| -> Vec<Point> {
-            std::iter::once(shoulder).chain(joints.iter().map(|&(x, y)| shoulder.plus(x * h + jx, y * h + jy))).collect()
+            std::iter::once(shoulder)
+                .chain(joints.iter().map(|&(x, y)| shoulder.plus(x * h + jx, y * h + jy)))
+                .collect()
         };
         let bent = |target: Point, low: bool| {
             let distance = shoulder.distance(target).max(1e-3);
@@ -366,10 +369,9 @@ impl Pose {
                 limb(hip, &[(0.22 * side + ja, -0.02), (0.2 * side, 0.29)]),
                 limb(hip, &[(0.27 * side + jb, 0.03), (0.3 * side, 0.3)]),
             ),
-            Legs::Squat => (
-                limb(hip, &[(-0.25 + ja, 0.04), (-0.13, 0.29)]),
-                limb(hip, &[(0.25 + jb, 0.04), (0.13, 0.29)]),
-            ),
+            Legs::Squat => {
+                (limb(hip, &[(-0.25 + ja, 0.04), (-0.13, 0.29)]), limb(hip, &[(0.25 + jb, 0.04), (0.13, 0.29)]))
+            }
             Legs::KneeUp => {
                 let side = if self.lean < 0.0 { -1.0 } else { 1.0 };
                 (limb(hip, &[(-0.05 * side + ja, 0.37)]), limb(hip, &[(0.25 * side + jb, -0.03), (0.2 * side, 0.2)]))

@@ -60,9 +60,7 @@ impl RenderedScene {
 
     /// All persons and objects, each once. The boxes are tight around what is drawn of each, hidden parts included.
     pub fn entities(&self) -> Vec<EntityLabel> {
-        self.shown()
-            .map(|p| EntityLabel { bbox: p.bbox, class: ObjectClass(p.kind as u16) })
-            .collect()
+        self.shown().map(|p| EntityLabel { bbox: p.bbox, class: ObjectClass(p.kind as u16) }).collect()
     }
 
     /// One label per pair and verb.

@@ -18,16 +18,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 8] = [
-        Self::Person,
-        Self::Ball,
-        Self::Cup,
-        Self::Umbrella,
-        Self::Box,
-        Self::Dog,
-        Self::Phone,
-        Self::Bicycle,
-    ];
+    pub(super) const ALL: [Self; 8] =
+        [Self::Person, Self::Ball, Self::Cup, Self::Umbrella, Self::Box, Self::Dog, Self::Phone, Self::Bicycle];
 
     pub(super) fn name(self) -> &'static str {
         match self {
