@@ -7,6 +7,7 @@ mod eval;
 mod layout;
 mod score;
 mod run;
+mod scenes;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +33,8 @@ enum Command {
         #[command(subcommand)]
         command: data::DataCommand,
     },
+    /// Draw rendered scenes as PNG files with their annotation, to look at
+    Scenes(scenes::ScenesArguments),
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
@@ -55,6 +58,7 @@ impl Cli {
             Command::Layout(arguments) => arguments.run(),
             Command::Count(arguments) => arguments.run(),
             Command::Data { command } => command.run(),
+            Command::Scenes(arguments) => arguments.run(),
             Command::Eval { set } => set.run(),
             Command::Score { set } => set.run(),
         }

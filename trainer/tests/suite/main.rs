@@ -14,6 +14,7 @@ mod score_hico;
 mod score_v_coco;
 mod slow_scores;
 mod reference;
+mod scenes;
 mod tiny;
 mod training;
 mod weights;
