@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod command;
+mod detr;
 mod export;
 mod network;
 mod published;
+mod run;
 mod tiny;
 mod training;
 mod weights;
