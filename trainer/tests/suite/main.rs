@@ -5,6 +5,7 @@ mod command;
 mod detr;
 mod export;
 mod network;
+mod loader;
 mod published;
 mod run;
 mod tiny;

@@ -7,7 +7,8 @@ use hoi_runtime::geometry::{BBox, Size};
 use serde::Deserialize;
 
 use super::InteractionTable;
-use crate::dataset::{AnnotatedImage, AnnotatedPair, DatasetError, from_one_based_inclusive, read_json};
+use crate::dataset::boxes::Convention;
+use crate::dataset::{AnnotatedImage, AnnotatedPair, DatasetError, read_json};
 
 #[derive(Deserialize)]
 struct HakeImage {
@@ -24,7 +25,7 @@ struct HakeLabel {
 }
 
 /// The number in `HICO_train2015_00000001.jpg`.
-fn image_number(path: &Path, name: &str) -> Result<u64, DatasetError> {
+pub(super) fn image_number(path: &Path, name: &str) -> Result<u64, DatasetError> {
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     let digits = stem.rsplit_once('_').map_or(stem, |(_, digits)| digits);
     digits.parse().map_err(|_| DatasetError::Inconsistent {
@@ -35,12 +36,7 @@ fn image_number(path: &Path, name: &str) -> Result<u64, DatasetError> {
 }
 
 fn checked_box(path: &Path, record: String, bbox: [f64; 4], size: Size) -> Result<BBox, DatasetError> {
-    from_one_based_inclusive(bbox, size).ok_or_else(|| DatasetError::BoxOutside {
-        path: path.to_owned(),
-        record,
-        bbox,
-        size,
-    })
+    Convention::OneBasedInclusive.checked(path, || record, bbox, Some(size))
 }
 
 /// Reads HAKE's instance-level JSON: file name -> labels with `hoi_id` 1..=600 and 1-based inclusive boxes. By rising image number.

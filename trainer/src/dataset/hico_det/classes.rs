@@ -1,6 +1,6 @@
 //! The table of interactions, and the vocabulary that follows from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use hoi_runtime::vocabulary::{Interaction, ObjectClass, Verb, Vocabulary, VocabularySpec};
@@ -118,6 +118,9 @@ pub struct InteractionTable {
     vocabulary: Vocabulary,
 }
 
+/// Object, verb and annotated training pairs of each interaction.
+const PUBLISHED: &str = include_str!("../../../data/hico_det_classes.tsv");
+
 #[derive(Deserialize)]
 struct Row {
     hoi: i64,
@@ -130,12 +133,49 @@ struct Row {
 }
 
 impl InteractionTable {
+    /// HICO-DET's own table of 600 interactions, as this crate carries it (`trainer/data/hico_det_classes.tsv`).
+    ///
+    /// # Errors
+    /// [`DatasetError`] naming the row, were that file damaged.
+    pub fn published() -> Result<Self, DatasetError> {
+        let path = Path::new("hico_det_classes.tsv");
+        let mut rows = Vec::new();
+        for (i, line) in PUBLISHED.lines().filter(|line| !line.starts_with('#')).enumerate() {
+            let mut parts = line.split('\t');
+            let row = (parts.next(), parts.next(), parts.next().and_then(|n| n.parse().ok()));
+            let (Some(object), Some(verb), Some(n_train)) = row else {
+                let reason = "object, verb and a count, with tabs between, are needed".to_owned();
+                return Err(DatasetError::Inconsistent { path: path.to_owned(), record: format!("row {i}"), reason });
+            };
+            rows.push((object, verb, n_train));
+        }
+        // HICO-DET numbers objects and verbs by their names.
+        let objects: BTreeSet<&str> = rows.iter().map(|row| row.0).collect();
+        let verbs: BTreeSet<&str> = rows.iter().map(|row| row.1).collect();
+        let place = |names: &BTreeSet<&str>, name| names.iter().position(|n| *n == name).unwrap_or(names.len());
+        let coco = |name: &str| COCO_80.iter().position(|n| *n == name.replace('_', " "));
+        let rows = rows.iter().enumerate().map(|(hoi, &(object, verb, n_train))| Row {
+            hoi: hoi as i64,
+            object: object.to_owned(),
+            object_idx: place(&objects, object),
+            verb: verb.to_owned(),
+            verb_idx: place(&verbs, verb),
+            coco80_idx: coco(object).map_or(-1, |index| index as i64),
+            n_train,
+        });
+        Self::from_rows(path, &rows.collect::<Vec<_>>())
+    }
+
     /// Reads `hoi_classes.json`: rows `{hoi, object, object_idx, verb, verb_idx, coco80_idx, n_train, ..}`, `hoi` 0-based and rising.
     ///
     /// # Errors
     /// [`DatasetError`] when the file cannot be read, is not such a list, skips an index or contradicts itself.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         let rows: Vec<Row> = read_json(path, "a list of interaction classes (hoi_classes.json)")?;
+        Self::from_rows(path, &rows)
+    }
+
+    fn from_rows(path: &Path, rows: &[Row]) -> Result<Self, DatasetError> {
         let inconsistent =
             |record: String, reason: String| DatasetError::Inconsistent { path: path.to_owned(), record, reason };
         let verb_count = rows.iter().map(|r| r.verb_idx + 1).max().unwrap_or(0);
