@@ -52,17 +52,16 @@ pub(super) fn draw(pixmap: &mut Pixmap, unit: f32, rng: &mut ChaCha8Rng) {
 /// The drawn pixels with a little noise.
 pub(super) fn picture(pixmap: &Pixmap, rng: &mut ChaCha8Rng) -> RgbImage {
     let mut state: u64 = rng.random::<u64>() | 1;
-    let mut noisy = |value: u8| {
+    let mut bytes: Vec<u8> = pixmap.pixels().iter().flat_map(|p| [p.red(), p.green(), p.blue()]).collect();
+    for chunk in bytes.chunks_mut(8) {
         // Xorshift: noise needs speed, not quality.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        let deviation = ((state >> 33) % (2 * NOISE as u64 + 1)) as i32 - NOISE;
-        (i32::from(value) + deviation).clamp(0, 255) as u8
-    };
-    let mut bytes = Vec::with_capacity(pixmap.pixels().len() * 3);
-    for pixel in pixmap.pixels() {
-        bytes.extend([noisy(pixel.red()), noisy(pixel.green()), noisy(pixel.blue())]);
+        for (value, lot) in chunk.iter_mut().zip(state.to_le_bytes()) {
+            let deviation = ((i32::from(lot) * (2 * NOISE + 1)) >> 8) - NOISE;
+            *value = (i32::from(*value) + deviation).clamp(0, 255) as u8;
+        }
     }
     RgbImage::from_raw(pixmap.width(), pixmap.height(), bytes).unwrap_or_default()
 }

@@ -21,8 +21,11 @@ const LEAST_UNCOVERED: f32 = 0.5;
 /// Entities of a class may overlap by less than this.
 const MOST_IOU: f32 = 0.4;
 
+/// How often a further object in a group lies beside one person only.
+const ASIDE: f64 = 0.15;
+
 /// Weight of each class among the objects of persons, as [`Kind::ALL`].
-const CLASS_WEIGHT: [u32; 8] = [14, 14, 13, 11, 14, 12, 12, 12];
+const CLASS_WEIGHT: [u32; 8] = [45, 14, 13, 11, 14, 12, 12, 12];
 
 /// How an object of a class lies at the edge of a person's box.
 pub(super) struct Zone {
@@ -137,25 +140,23 @@ impl Layout {
     pub(super) fn draw(size: Size, rng: &mut ChaCha8Rng) -> Self {
         let mut layout = Self::new(size);
         let persons = match rng.random_range(0..100) {
-            0..34 => 1,
-            34..74 => 2,
-            74..93 => 3,
+            0..44 => 1,
+            44..82 => 2,
+            82..95 => 3,
             _ => 4,
         };
         let mut tries = 0;
         while layout.persons() < persons && tries < 40 {
             tries += 1;
             let left = persons - layout.persons();
-            if layout.persons() > 0 && rng.random_bool(0.45) {
+            if layout.persons() > 0 && rng.random_bool(0.75) {
                 layout.join(rng);
             } else {
                 layout.settle(rng, left);
             }
         }
-        let extra = rng.random_range(0..3);
-        for _ in 0..extra {
-            layout.distract(rng);
-        }
+        layout.fill(rng);
+        layout.complete();
         layout
     }
 
@@ -165,6 +166,21 @@ impl Layout {
 
     pub(super) fn objects(&self) -> usize {
         self.placed.len() - self.persons()
+    }
+
+    /// More objects. A lone person gets more of them than a group, and most lie beside somebody: where two things lie says little about
+    /// whether anything is done.
+    fn fill(&mut self, rng: &mut ChaCha8Rng) {
+        let persons: Vec<usize> = (0..self.placed.len()).filter(|&i| self.placed[i].kind == Kind::Person).collect();
+        let extra = if persons.len() == 1 { rng.random_range(0..4) } else { rng.random_range(0..2) };
+        for _ in 0..extra {
+            if !persons.is_empty() && rng.random_bool(0.9) {
+                let person = persons[rng.random_range(0..persons.len())];
+                self.second(rng, person);
+            } else {
+                self.distract(rng);
+            }
+        }
     }
 
     /// A person with an object, or two, somewhere.
@@ -180,24 +196,32 @@ impl Layout {
         let other = self.thing(rng, kind, object, facing, Some(human.depth));
         let Some(first) = self.add(vec![human, other]) else { return };
         self.candidates.push((first, first + 1));
-        if kind == Kind::Person && rng.random_bool(0.4) {
-            self.second(rng, first + 1);
+        if kind == Kind::Person {
+            self.candidates.push((first + 1, first));
+            if rng.random_bool(0.4) {
+                self.second(rng, first + 1);
+            }
         }
         if rng.random_bool(0.25) {
             self.second(rng, first);
         }
     }
 
-    /// One more object for a person.
+    /// One more object for a person, rather one that lies beside another person too.
     fn second(&mut self, rng: &mut ChaCha8Rng, person: usize) {
         if self.objects() >= 5 {
             return;
         }
         let kind = draw_class(rng, |k| k != Kind::Person);
-        for _ in 0..4 {
+        let Placed { bbox, depth, .. } = self.placed[person];
+        let alone = self.persons() == 1 || rng.random_bool(ASIDE);
+        for _ in 0..if alone { 6 } else { 24 } {
             let side = coin(rng);
-            let Placed { bbox, depth, .. } = self.placed[person];
             let object = beside(rng, &bbox, side, kind);
+            let shared = (0..self.placed.len()).any(|i| i != person && self.side(i, &object, kind).is_some());
+            if self.contested(person, &object, side) || !(alone || shared) {
+                continue;
+            }
             let thing = self.thing(rng, kind, object, side, Some(depth));
             if let Some(index) = self.add(vec![thing]) {
                 self.candidates.push((person, index));
@@ -206,21 +230,63 @@ impl Layout {
         }
     }
 
+    /// On which side of a person an object lies as [`beside`] could have put it; `None` when it does not, or for no person.
+    fn side(&self, person: usize, object: &BBox, kind: Kind) -> Option<f32> {
+        let Placed { kind: Kind::Person, bbox, .. } = &self.placed[person] else { return None };
+        let zone = zone(kind);
+        let within = |value: f32, [low, high]: [f32; 2]| low <= value && value <= high;
+        let high = within(object.height() / bbox.height(), zone.height)
+            && within((object.center().1 - bbox.y1) / bbox.height(), zone.middle);
+        let inside = [(1.0, bbox.x2 - object.x1), (-1.0, object.x2 - bbox.x1)];
+        let found = inside.into_iter().find(|(_, inside)| within(inside / object.width(), zone.overlap));
+        found.map(|(side, _)| side).filter(|_| high)
+    }
+
+    /// Makes candidates of the pairs that came to lie like one.
+    fn complete(&mut self) {
+        for person in 0..self.placed.len() {
+            for object in 0..self.placed.len() {
+                if person == object || self.candidates.contains(&(person, object)) {
+                    continue;
+                }
+                let Placed { kind, bbox, .. } = self.placed[object];
+                if let Some(side) = self.side(person, &bbox, kind)
+                    && !self.contested(person, &bbox, side)
+                {
+                    self.candidates.push((person, object));
+                }
+            }
+        }
+    }
+
+    /// Whether a hand at the object could as well be at another object of the person: nobody could tell which of the two is meant.
+    fn contested(&self, person: usize, object: &BBox, side: f32) -> bool {
+        let middle = self.placed[person].bbox.center().0;
+        let others = self.candidates.iter().filter(|c| c.0 == person).map(|c| &self.placed[c.1].bbox);
+        others.filter(|o| (o.center().0 - middle) * side > 0.0).any(|o| {
+            let common = o.y2.min(object.y2) - o.y1.max(object.y1);
+            common > 0.25 * o.height().min(object.height())
+        })
+    }
+
     /// One more person at an object that somebody else stands at.
     fn join(&mut self, rng: &mut ChaCha8Rng) {
         let objects: Vec<usize> = (0..self.placed.len()).filter(|&i| self.placed[i].kind != Kind::Person).collect();
         if objects.is_empty() {
             return;
         }
-        let object = objects[rng.random_range(0..objects.len())];
-        let facing = coin(rng);
-        let Placed { kind, bbox, .. } = self.placed[object];
-        let Some(person) = around(rng, &bbox, facing, kind, unit(self.size)) else { return };
-        let person = self.person(rng, person, facing);
-        let Some(index) = self.add(vec![person]) else { return };
-        self.candidates.push((index, object));
-        if rng.random_bool(0.25) {
-            self.second(rng, index);
+        for _ in 0..6 {
+            let object = objects[rng.random_range(0..objects.len())];
+            let facing = coin(rng);
+            let Placed { kind, bbox, .. } = self.placed[object];
+            let Some(person) = around(rng, &bbox, facing, kind, unit(self.size)) else { continue };
+            let person = self.person(rng, person, facing);
+            let Some(index) = self.add(vec![person]) else { continue };
+            self.candidates.push((index, object));
+            if rng.random_bool(0.25) {
+                self.second(rng, index);
+            }
+            return;
         }
     }
 

@@ -17,7 +17,7 @@ use super::vocabulary::{Act, Kind, verb_sets};
 use crate::dataset::{AnnotatedPicture, EntityLabel, PairLabel};
 
 /// How often a person who stands right for it does something.
-const ACTIVE: f64 = 0.68;
+const ACTIVE: f64 = 0.54;
 
 /// A person that does something to an object.
 #[derive(Clone, Debug, PartialEq)]

@@ -147,32 +147,31 @@ impl Part {
         }
     }
 
-    fn draw(&self, pixmap: &mut Pixmap, unit: f32) {
-        let edge = EDGE * unit;
-        let dark = shade(self.colour, 0.45);
+    /// Draws it with a dark edge of that many pixels.
+    fn draw(&self, pixmap: &mut Pixmap, edge: f32) {
+        let dark = if edge > 0.0 { shade(self.colour, 0.45) } else { self.colour };
         match &self.shape {
             Shape::Line { points, radius } => {
                 if let Some(path) = polyline(points, false) {
                     stroke(pixmap, &path, 2.0 * radius, dark);
-                    stroke(pixmap, &path, 2.0 * (radius - edge), self.colour);
+                    if edge > 0.0 {
+                        stroke(pixmap, &path, 2.0 * (radius - edge), self.colour);
+                    }
                 }
             }
             Shape::Polygon { points } => {
                 if let Some(path) = polyline(points, true) {
                     pixmap.fill_path(&path, &paint(dark), FillRule::Winding, Transform::identity(), None);
-                    let middle = centroid(points);
-                    let inner: Vec<Point> = points
-                        .iter()
-                        .map(|p| p.towards(middle, (1.3 * edge / p.distance(middle).max(1e-3)).min(0.9)))
-                        .collect();
-                    if let Some(path) = polyline(&inner, true) {
+                    if let Some(path) = polyline(&shrunk(points, edge), true).filter(|_| edge > 0.0) {
                         pixmap.fill_path(&path, &paint(self.colour), FillRule::Winding, Transform::identity(), None);
                     }
                 }
             }
             Shape::Ellipse { center, rx, ry } => {
                 fill_oval(pixmap, *center, *rx, *ry, dark);
-                fill_oval(pixmap, *center, rx - edge, ry - edge, self.colour);
+                if edge > 0.0 {
+                    fill_oval(pixmap, *center, rx - edge, ry - edge, self.colour);
+                }
             }
             Shape::Ring { center, rx, ry, radius } => {
                 if let Some(path) = oval(*center, *rx, *ry) {
@@ -186,6 +185,12 @@ impl Part {
 fn centroid(points: &[Point]) -> Point {
     let n = points.len().max(1) as f32;
     at(points.iter().map(|p| p.x).sum::<f32>() / n, points.iter().map(|p| p.y).sum::<f32>() / n)
+}
+
+/// The polygon with its corners moved towards the middle, so that about `edge` of it is left over all around.
+fn shrunk(points: &[Point], edge: f32) -> Vec<Point> {
+    let middle = centroid(points);
+    points.iter().map(|p| p.towards(middle, (1.3 * edge / p.distance(middle).max(1e-3)).min(0.9))).collect()
 }
 
 fn paint([r, g, b]: Rgb) -> Paint<'static> {
@@ -287,7 +292,7 @@ impl Drawing {
 
     /// Draws it; `unit` is the picture's short side over 160.
     pub fn draw(&self, pixmap: &mut Pixmap, unit: f32) {
-        self.parts.iter().for_each(|p| p.draw(pixmap, unit));
+        self.parts.iter().for_each(|p| p.draw(pixmap, EDGE * unit));
     }
 }
 
