@@ -3,6 +3,7 @@
 mod detr;
 mod eval;
 mod layout;
+mod pictures;
 mod run;
 mod table;
 

@@ -4,8 +4,8 @@
 mod command;
 mod detr;
 mod export;
-mod network;
 mod loader;
+mod network;
 mod published;
 mod run;
 mod tiny;
