@@ -5,6 +5,7 @@ mod eval;
 mod layout;
 mod pictures;
 mod run;
+mod scenes;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +24,8 @@ enum Command {
     Detr(detr::DetrArguments),
     /// Train the layout head on HICO-DET's boxes and write it as ONNX
     Layout(layout::LayoutArguments),
+    /// Draw rendered scenes as PNG files with their annotation, to look at
+    Scenes(scenes::ScenesArguments),
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
@@ -39,6 +42,7 @@ impl Cli {
         match self.command {
             Command::Detr(arguments) => arguments.run(),
             Command::Layout(arguments) => arguments.run(),
+            Command::Scenes(arguments) => arguments.run(),
             Command::Eval { set } => set.run(),
         }
     }

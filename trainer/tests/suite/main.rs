@@ -8,6 +8,7 @@ mod loader;
 mod network;
 mod published;
 mod run;
+mod scenes;
 mod tiny;
 mod training;
 mod weights;

@@ -16,7 +16,7 @@ const PERSON_ASPECT: std::ops::Range<f32> = 0.54..0.72;
 const MARGIN: f32 = 1.5;
 
 /// Share of an entity that must stay uncovered by [`Layout::uncovered`]'s careful estimate.
-const LEAST_UNCOVERED: f32 = 0.5;
+const LEAST_UNCOVERED: f32 = 0.6;
 
 /// Entities of a class may overlap by less than this.
 const MOST_IOU: f32 = 0.4;
@@ -357,7 +357,8 @@ impl Layout {
         }
     }
 
-    /// Share of an entity's box that no nearer entity covers. Poses play no part: a person counts as a column of 60 % of its box.
+    /// Share of an entity's box that no nearer entity covers. Poses play no part: a person counts as a column of its box, a narrow one
+    /// before other persons, nearly the whole box before an object that one arm could hide.
     fn uncovered(&self, index: usize) -> f32 {
         let Placed { kind, bbox, depth, .. } = &self.placed[index];
         let solid: Vec<BBox> = self
@@ -365,7 +366,7 @@ impl Layout {
             .iter()
             .enumerate()
             .filter(|&(k, p)| k != index && (p.depth, k) > (*depth, index) && p.bbox.intersection(bbox) > 0.0)
-            .map(|(_, p)| solid(p))
+            .map(|(_, p)| solid(p, if *kind == Kind::Person { 0.6 } else { 0.95 }))
             .collect();
         if solid.is_empty() {
             return 1.0;
@@ -390,10 +391,10 @@ fn column(bbox: &BBox, share: f32) -> BBox {
 }
 
 /// The part of an entity's box that hides what is behind it.
-fn solid(placed: &Placed) -> BBox {
+fn solid(placed: &Placed, share: f32) -> BBox {
     let b = &placed.bbox;
     match placed.kind {
-        Kind::Person => column(b, 0.6),
+        Kind::Person => column(b, share),
         Kind::Umbrella => BBox::new(b.x1, b.y1, b.x2, b.y1 + 0.55 * b.height()),
         Kind::Bicycle => column(b, 0.2),
         _ => *b,

@@ -186,7 +186,7 @@ impl Pose {
             let has = |a: Act| acts.contains(&a);
             let right = low.x + high.x > width;
             // Hands go to the edge of the person's box where the object lies, at the object's height.
-            let hand = at(if right { width } else { 0.0 }, height * 0.3).plus(0.0, 0.0);
+            let hand = at(if right { width } else { 0.0 }, height * 0.3);
             let reach = |share: f32| at(hand.x, hand.y.clamp(low.y + share * (high.y - low.y), high.y));
             let mut give = |arm: Arm, first: usize| {
                 let free = if arms[first].is_none() { first } else { 1 - first };
