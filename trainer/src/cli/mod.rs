@@ -6,6 +6,7 @@ mod data;
 mod eval;
 mod layout;
 mod score;
+mod pictures;
 mod run;
 mod scenes;
 mod table;
