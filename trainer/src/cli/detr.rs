@@ -4,28 +4,16 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
-use hoi_runtime::geometry::Size;
+use clap::Args;
 use serde_json::json;
 
+use super::pictures::{DataArguments, PictureData};
 use super::run::{RunArguments, command_line};
-use crate::dataset::PictureSet;
-use crate::dataset::rendered::{RenderedConfig, RenderedScenes, Split};
 use crate::eval::detection::DetectionScores;
 use crate::system::detr::{DetrModel, DetrPlan, DetrSettings, DetrTask, evaluate, train_detr};
 
-/// What pictures are learned from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum DataChoice {
-    /// Drawn scenes, no files needed
-    Rendered,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct DetrArguments {
-    /// What pictures are learned from
-    #[arg(long, value_enum, default_value_t = DataChoice::Rendered)]
-    data: DataChoice,
     /// Network, loss and input
     #[arg(long, value_enum, default_value_t = DetrPlan::Tiny)]
     config: DetrPlan,
@@ -35,12 +23,8 @@ pub(super) struct DetrArguments {
     /// COCO checkpoint to start from (safetensors, the published keys)
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Rendered scenes to learn from
-    #[arg(long, value_name = "N", default_value_t = 6000)]
-    scenes: usize,
-    /// Rendered scenes to score on
-    #[arg(long, value_name = "N", default_value_t = 500)]
-    validation_scenes: usize,
+    #[command(flatten)]
+    data: DataArguments,
     /// Score every that many epochs too; 0: at the end only
     #[arg(long, value_name = "N", default_value_t = 0)]
     score_every: usize,
@@ -63,26 +47,7 @@ pub(super) struct DetrArguments {
     run: RunArguments,
 }
 
-/// Training and validation pictures, and what they are in words.
-struct Data {
-    training: Box<dyn PictureSet>,
-    validation: Box<dyn PictureSet>,
-    words: String,
-}
-
 impl DetrArguments {
-    fn data(&self) -> anyhow::Result<Data> {
-        let DataChoice::Rendered = self.data;
-        let (size, seed) = (Size::new(160, 160), self.run.seed);
-        let set =
-            |split, count| RenderedScenes::new(RenderedConfig { size, seed, split, count }).context("drawing scenes");
-        Ok(Data {
-            training: Box::new(set(Split::Train, self.scenes)?),
-            validation: Box::new(set(Split::Validation, self.validation_scenes)?),
-            words: format!("rendered scenes, {} of the training split, {size} pixels, seed {seed}", self.scenes),
-        })
-    }
-
     fn settings(&self, classes: usize) -> anyhow::Result<DetrSettings> {
         let Some(path) = &self.settings else { return Ok(self.config.settings(classes)) };
         let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -91,7 +56,7 @@ impl DetrArguments {
 
     pub(super) fn run(self) -> anyhow::Result<()> {
         let device = self.run.device()?;
-        let data = self.data()?;
+        let data = self.data.open(self.run.seed)?;
         if self.eval_only {
             let model = DetrModel::load(&self.run.out, device)?;
             return self.report(&model, &data);
@@ -132,23 +97,23 @@ impl DetrArguments {
         self.report(&model, &data)
     }
 
-    fn report(&self, model: &DetrModel, data: &Data) -> anyhow::Result<()> {
+    fn report(&self, model: &DetrModel, data: &PictureData) -> anyhow::Result<()> {
         let scores = evaluate(model, &*data.validation, 16, self.run.loader_threads())?;
         let mut out = std::io::stdout().lock();
         if self.json {
-            let line = json!({"out": self.run.out, "split": "validation", "map50": scores.map50,
+            let line = json!({"out": self.run.out, "split": data.validation_words, "map50": scores.map50,
                 "mean_recall": scores.mean_recall, "pictures": scores.pictures, "classes": scores.classes});
             writeln!(out, "{line}")?;
         } else {
-            write!(out, "{}", render(&scores, model))?;
+            write!(out, "{}", render(&data.validation_words, &scores, model))?;
         }
         Ok(())
     }
 }
 
-fn render(scores: &DetectionScores, model: &DetrModel) -> String {
+fn render(title: &str, scores: &DetectionScores, model: &DetrModel) -> String {
     let mut text = format!(
-        "validation, {} pictures: mAP50 {:.2} %, mean recall {:.2} %\n",
+        "{title}, {} pictures: mAP50 {:.2} %, mean recall {:.2} %\n",
         scores.pictures,
         100.0 * scores.map50,
         100.0 * scores.mean_recall

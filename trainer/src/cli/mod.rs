@@ -7,7 +7,9 @@ mod eval;
 mod layout;
 mod rmlr;
 mod score;
+mod pictures;
 mod run;
+mod scenes;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -35,6 +37,8 @@ enum Command {
         #[command(subcommand)]
         command: data::DataCommand,
     },
+    /// Draw rendered scenes as PNG files with their annotation, to look at
+    Scenes(scenes::ScenesArguments),
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
@@ -59,6 +63,7 @@ impl Cli {
             Command::Rmlr(arguments) => arguments.run(),
             Command::Count(arguments) => arguments.run(),
             Command::Data { command } => command.run(),
+            Command::Scenes(arguments) => arguments.run(),
             Command::Eval { set } => set.run(),
             Command::Score { set } => set.run(),
         }

@@ -86,10 +86,11 @@ struct Plan {
     cut: usize,
 }
 
-/// A frozen text encoder with its tokenizer.
+/// A frozen text encoder with its tokenizer, which remembers what it has encoded.
 ///
-/// It remembers what it has encoded. Texts go through the network in batches of equal length, without padding, so that a vector
-/// depends on its text only, up to the rounding of sums that are split differently in batches of other sizes.
+/// No text is padded: [`TextEncoder::encode_joined`] and [`TextEncoder::encode_apart`] read one text at a time, so that its vectors are
+/// the same to the last bit whatever was read before (on one machine with one number of threads);
+/// [`TextEncoder::encode_joined_many`] reads texts of equal length together, which moves the last digits with the company.
 #[derive(Debug)]
 pub struct TextEncoder {
     network: TextNetwork,
@@ -161,7 +162,7 @@ impl TextEncoder {
     /// A sub-sentence has no word, or alone is longer than the limit.
     pub fn encode_joined(&self, sub_sentences: &[String]) -> Result<ImageText, TextError> {
         let plan = self.plan(sub_sentences, true)?;
-        Ok(self.image_text(&plan, &self.hidden(std::slice::from_ref(&plan))))
+        Ok(self.image_text(&plan, &self.hidden(std::slice::from_ref(&plan), 1)))
     }
 
     /// [`TextEncoder::encode_joined`] of many images: much faster than one by one, since equally long texts share a batch.
@@ -171,7 +172,7 @@ impl TextEncoder {
     /// As [`TextEncoder::encode_joined`]; the first image with an error counts.
     pub fn encode_joined_many(&self, images: &[Vec<String>]) -> Result<Vec<ImageText>, TextError> {
         let plans: Vec<Plan> = images.iter().map(|image| self.plan(image, true)).collect::<Result<_, _>>()?;
-        let hidden = self.hidden(&plans);
+        let hidden = self.hidden(&plans, TOKENS_PER_BATCH);
         Ok(plans.iter().map(|plan| self.image_text(plan, &hidden)).collect())
     }
 
@@ -183,7 +184,7 @@ impl TextEncoder {
     /// As [`TextEncoder::encode_joined`].
     pub fn encode_apart(&self, sub_sentences: &[String]) -> Result<ImageText, TextError> {
         let plan = self.plan(sub_sentences, false)?;
-        Ok(self.image_text(&plan, &self.hidden(std::slice::from_ref(&plan))))
+        Ok(self.image_text(&plan, &self.hidden(std::slice::from_ref(&plan), 1)))
     }
 
     fn plan(&self, sub_sentences: &[String], joined: bool) -> Result<Plan, TextError> {
@@ -232,8 +233,8 @@ impl TextEncoder {
         Ok(words)
     }
 
-    /// Hidden states `[L, D]` of all texts of the plans.
-    fn hidden(&self, plans: &[Plan]) -> HashMap<Ids, Tensor> {
+    /// Hidden states `[L, D]` of all texts of the plans. A batch has at least one text, and no more than so many tokens.
+    fn hidden(&self, plans: &[Plan], tokens_per_batch: usize) -> HashMap<Ids, Tensor> {
         let mut known = HashMap::new();
         let mut asked = HashSet::new();
         // By length, so that no padding is needed; in the order of the plans, so that batches are the same every time.
@@ -251,7 +252,7 @@ impl TextEncoder {
             }
         }
         for (length, texts) in unknown {
-            for batch in texts.chunks((TOKENS_PER_BATCH / length).max(1)) {
+            for batch in texts.chunks((tokens_per_batch / length).max(1)) {
                 let ids: Vec<i64> = batch.iter().flat_map(|text| text.iter().map(|&id| i64::from(id))).collect();
                 let ids = Tensor::from_slice(&ids).view([-1, length as i64]).to_device(self.network.device());
                 let states = self.network.forward(&ids, None);

@@ -268,6 +268,19 @@ fn many_images_at_once_give_what_one_by_one_gives() {
 }
 
 #[test]
+fn what_was_read_before_changes_no_bit() {
+    let folder = reference("bert");
+    let (image, other) =
+        (texts(&["human ride bicycle", "human ride cup"]), texts(&["human ride horse", "human ride cup"]));
+    let (early, late) = (load(&folder), load(&folder));
+    let expected = [early.encode_joined(&image).unwrap(), early.encode_apart(&image).unwrap()];
+    late.encode_joined(&other).unwrap();
+    late.encode_apart(&other).unwrap();
+    assert!(same(&late.encode_joined(&image).unwrap(), &expected[0]));
+    assert!(same(&late.encode_apart(&image).unwrap(), &expected[1]));
+}
+
+#[test]
 fn a_text_without_words_is_refused() {
     let encoder = load(&reference("bert"));
     for blank in ["", "  "] {
@@ -342,6 +355,7 @@ fn weights_that_do_not_fit_are_refused() {
     std::fs::write(folder.path().join("pytorch_model.bin"), b"\x80\x02}q\x00.").unwrap();
     let error = refused();
     assert!(matches!(&error, WeightsError::Pickle { .. }) && error.to_string().contains("save_pretrained"), "{error}");
+    assert_eq!(error.to_string().lines().count(), 1, "{error}");
 
     let path = folder.path().join("model.safetensors");
     let source = std::fs::read(reference("bert").join("model.safetensors")).unwrap();

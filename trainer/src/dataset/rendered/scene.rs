@@ -9,9 +9,10 @@ use rand_chacha::ChaCha8Rng;
 use tiny_skia::Pixmap;
 
 use super::background;
+use super::body::{Deed, Looks, Needs};
 use super::layout::{Layout, Placed, unit};
 use super::object::object;
-use super::person::{Deed, Looks, Needs, person};
+use super::person::person;
 use super::shape::Drawing;
 use super::vocabulary::{Act, Kind, verb_sets};
 use crate::dataset::{AnnotatedPicture, EntityLabel, PairLabel};
@@ -36,6 +37,8 @@ pub struct RenderedScene {
     pub(super) pairs: Vec<ActingPair>,
     /// Seed of background, clutter and noise.
     pub(super) backdrop: u64,
+    /// The last entity, where it is neither drawn nor annotated.
+    pub(super) hidden: Option<usize>,
 }
 
 impl RenderedScene {
@@ -48,7 +51,7 @@ impl RenderedScene {
             }
         };
         let pairs = assign(&layout, rng);
-        Self { layout, pairs, backdrop: rng.random() }
+        Self { layout, pairs, backdrop: rng.random(), hidden: None }
     }
 
     /// Size of its picture.
@@ -58,13 +61,13 @@ impl RenderedScene {
 
     /// All persons and objects, each once. The boxes are tight around what is drawn of each, hidden parts included.
     pub fn entities(&self) -> Vec<EntityLabel> {
-        self.layout.placed.iter().map(|p| EntityLabel { bbox: p.bbox, class: ObjectClass(p.kind as u16) }).collect()
+        self.shown().map(|p| EntityLabel { bbox: p.bbox, class: ObjectClass(p.kind as u16) }).collect()
     }
 
     /// One label per pair and verb.
     pub fn pairs(&self) -> Vec<PairLabel> {
         let mut labels = Vec::new();
-        for pair in &self.pairs {
+        for pair in self.shown_pairs() {
             let object = &self.layout.placed[pair.object];
             let human = self.layout.placed[pair.human].bbox;
             labels.extend(pair.acts.iter().map(|&act| PairLabel {
@@ -79,19 +82,20 @@ impl RenderedScene {
 
     /// Positions (human, object) in [`Self::entities`] of the pairs that carry verbs.
     pub fn acting(&self) -> Vec<(usize, usize)> {
-        self.pairs.iter().map(|p| (p.human, p.object)).collect()
+        self.shown_pairs().map(|p| (p.human, p.object)).collect()
     }
 
-    /// The scene without one object and the pairs it belongs to; all else stays.
-    pub(super) fn without(&self, entity: usize) -> Self {
-        let mut scene = self.clone();
-        scene.layout.placed.remove(entity);
-        let moved = |i: usize| if i > entity { i - 1 } else { i };
-        scene.pairs.retain(|p| p.object != entity && p.human != entity);
-        scene.pairs.iter_mut().for_each(|p| (p.human, p.object) = (moved(p.human), moved(p.object)));
-        scene.layout.candidates.retain(|c| c.0 != entity && c.1 != entity);
-        scene.layout.candidates.iter_mut().for_each(|c| *c = (moved(c.0), moved(c.1)));
-        scene
+    /// The scene without its last entity, whose picture differs in nothing else: a person that held it stands there as before.
+    pub(super) fn without_last(&self) -> Self {
+        Self { hidden: self.layout.placed.len().checked_sub(1), ..self.clone() }
+    }
+
+    fn shown(&self) -> impl Iterator<Item = &Placed> {
+        self.layout.placed.iter().enumerate().filter(|(i, _)| Some(*i) != self.hidden).map(|(_, p)| p)
+    }
+
+    fn shown_pairs(&self) -> impl Iterator<Item = &ActingPair> {
+        self.pairs.iter().filter(|p| Some(p.object) != self.hidden && Some(p.human) != self.hidden)
     }
 
     /// The drawing of one entity, exactly as large as its box.
@@ -110,9 +114,9 @@ impl RenderedScene {
         person(bbox, *facing, &deeds, &Looks::draw(&mut rng))
     }
 
-    /// Entities from the farthest to the nearest.
-    fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.layout.placed.len()).collect();
+    /// Positions of the entities from the farthest to the nearest.
+    pub fn depth_order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.layout.placed.len()).filter(|&i| Some(i) != self.hidden).collect();
         order.sort_by(|&a, &b| self.layout.placed[a].depth.total_cmp(&self.layout.placed[b].depth).then(a.cmp(&b)));
         order
     }
@@ -125,7 +129,7 @@ impl RenderedScene {
             return RgbImage::new(size.width, size.height);
         };
         background::draw(&mut pixmap, unit(size), &mut rng);
-        for index in self.order() {
+        for index in self.depth_order() {
             self.drawing(index).draw(&mut pixmap, unit(size));
         }
         background::picture(&pixmap, &mut rng)
@@ -142,11 +146,6 @@ impl RenderedScene {
     /// The picture with its annotation.
     pub fn annotated(&self, name: String, number: u64) -> AnnotatedPicture {
         AnnotatedPicture { name, number, pixels: self.draw(), entities: self.entities(), pairs: self.pairs() }
-    }
-
-    /// Positions of the entities from the farthest to the nearest.
-    pub fn depth_order(&self) -> Vec<usize> {
-        self.order()
     }
 }
 

@@ -233,18 +233,6 @@ pub struct Drawing {
 }
 
 impl Drawing {
-    /// The tight box around what is drawn; `None` for an empty drawing.
-    pub fn bounds(&self) -> Option<BBox> {
-        let mut ends = [[f32::INFINITY, f32::NEG_INFINITY]; 2];
-        for (vertical, end) in [false, true].into_iter().zip(&mut ends) {
-            for part in &self.parts {
-                part.extents(vertical, |low, high, pad| *end = [end[0].min(low - pad), end[1].max(high + pad)]);
-            }
-        }
-        let [[x1, x2], [y1, y2]] = ends;
-        (x1 <= x2 && y1 <= y2).then(|| BBox::new(x1, y1, x2, y2))
-    }
-
     /// Stretches and moves the drawing so that its tight box is `target`; widths of lines are kept.
     pub fn fit(&mut self, target: &BBox) -> Fit {
         let (sx, dx) = self.fit_axis(false, target.x1, target.x2);

@@ -4,9 +4,10 @@ use hoi_runtime::geometry::{BBox, Size};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::layout::{Layout, beside, coin, draw_class, person_box, unit};
+use super::layout::{Layout, unit};
 use super::scene::{ActingPair, RenderedScene, draw_verbs};
 use super::vocabulary::{Act, Kind};
+use super::zone::{beside, coin, draw_class, person_box};
 use super::{RenderedError, check_size, generator};
 
 /// Purposes of generators, beyond those of the splits.
@@ -98,7 +99,7 @@ fn place(layout: &mut Layout, rng: &mut ChaCha8Rng, person: BBox, object: BBox, 
 
 fn acting(layout: Layout, acts: &[Act], rng: &mut ChaCha8Rng) -> RenderedScene {
     let pairs = vec![ActingPair { human: 0, object: 1, acts: acts.to_vec() }];
-    RenderedScene { layout, pairs, backdrop: rng.random() }
+    RenderedScene { layout, pairs, backdrop: rng.random(), hidden: None }
 }
 
 fn draw_same_place(size: Size, rng: &mut ChaCha8Rng) -> SamePlace {
@@ -158,8 +159,8 @@ fn draw_interference(size: Size, rng: &mut ChaCha8Rng) -> Interference {
             ActingPair { human: 0, object: 1, acts: first.to_vec() },
             ActingPair { human: 2, object: 3, acts: second.to_vec() },
         ];
-        let with = RenderedScene { layout, pairs, backdrop: rng.random() };
-        let without = with.without(3);
+        let with = RenderedScene { layout, pairs, backdrop: rng.random(), hidden: None };
+        let without = with.without_last();
         return Interference { with, without };
     }
 }

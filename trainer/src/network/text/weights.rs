@@ -29,17 +29,17 @@ pub enum WeightsError {
         /// What libtorch says.
         source: tch::TchError,
     },
-    /// A pickle that libtorch's reader does not take.
+    /// A pickle that libtorch's reader does not take. It takes a plain `dict` of tensors, which Python's models do not write.
     #[error(
-        "cannot read the pickle {}: convert it with Python: from transformers import AutoModel; \
+        "cannot read the pickle {} ({reason}): convert it with Python: from transformers import AutoModel; \
          AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER) writes {SAFETENSORS}",
         path.display()
     )]
     Pickle {
         /// The file.
         path: PathBuf,
-        /// What libtorch says.
-        source: tch::TchError,
+        /// What libtorch says, without its stack.
+        reason: String,
     },
     /// A parameter that the configuration asks for is not there.
     #[error("{} has no tensor `{name}` (nor `{prefix}.{name}`): do weights and config.json belong together?", path.display())]
@@ -100,7 +100,7 @@ impl TextWeights {
             (safetensors, read)
         } else if pickle.exists() {
             let read = Tensor::loadz_multi(&pickle);
-            let read = read.map_err(|source| WeightsError::Pickle { path: pickle.clone(), source })?;
+            let read = read.map_err(|e| WeightsError::Pickle { path: pickle.clone(), reason: first_line(&e) })?;
             (pickle, read)
         } else {
             return Err(WeightsError::Absent { folder: folder.to_owned() });
@@ -132,4 +132,13 @@ impl TextWeights {
         }
         Ok(tensor.detach().to_device(device).to_kind(Kind::Float).contiguous())
     }
+}
+
+/// libtorch's own words end with a stack of many lines.
+fn first_line(error: &tch::TchError) -> String {
+    let text = match error {
+        tch::TchError::Torch(text) => text.clone(),
+        other => other.to_string(),
+    };
+    text.lines().next().unwrap_or_default().to_owned()
 }

@@ -80,9 +80,7 @@ fn cell_labels(batch: &Batch, (rows, columns): (i64, i64), nothing: i64) -> Cell
                 let inside = b.x1 <= x && x < b.x2 && b.y1 <= y && y < b.y2;
                 inside || ((cx - x).abs() <= cell_width / 2.0 && (cy - y).abs() <= cell_height / 2.0)
             };
-            let smallest = |a: &&EntityLabel, b: &&EntityLabel| {
-                a.bbox.area().total_cmp(&b.bbox.area())
-            };
+            let smallest = |a: &&EntityLabel, b: &&EntityLabel| a.bbox.area().total_cmp(&b.bbox.area());
             let Some(label) = target.entities.iter().filter(covers).min_by(smallest) else {
                 labels.classes.push(nothing);
                 continue;

@@ -69,8 +69,8 @@ pub fn train_detr(task: &DetrTask<'_>, options: &RunOptions<'_>) -> Result<(Detr
         load_pretrained(&model.store, weights, &model.vocabulary)?;
     }
     let detector = model.config();
-    let dense = (task.settings.dense > 0.0)
-        .then(|| DenseHeads::new(&model.store.root(), detector.width, detector.classes));
+    let dense =
+        (task.settings.dense > 0.0).then(|| DenseHeads::new(&model.store.root(), detector.width, detector.classes));
     if task.settings.freeze_early {
         model.network.freeze_early();
     }

@@ -198,8 +198,11 @@ pub(super) fn load(
     if state.schema != SCHEMA {
         return Err(format(format!("schema `{}`, expected `{SCHEMA}`", state.schema)));
     }
+    // Numbers may lose their last bit on the way through a file, so these take the same way.
+    let stored = |value: &Value| serde_json::from_str::<Value>(&value.to_string()).map_err(|e| format(e.to_string()));
+    let (config, system) = (stored(config)?, stored(&identity.system)?);
     let differs =
-        first_difference(&state.config, config).or_else(|| first_difference(&state.identity.system, &identity.system));
+        first_difference(&state.config, &config).or_else(|| first_difference(&state.identity.system, &system));
     let data = (state.identity.data != identity.data)
         .then(|| ("data".to_owned(), state.identity.data.clone(), identity.data.clone()));
     if let Some((what, found, wanted)) = differs.or(data) {
