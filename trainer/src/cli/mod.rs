@@ -1,15 +1,16 @@
 //! The command line: parse, build, run, print.
 
-mod detr;
 mod count;
 mod data;
+mod detr;
 mod eval;
 mod layout;
-mod rmlr;
-mod score;
 mod pictures;
+mod rmlr;
 mod run;
 mod scenes;
+mod score;
+mod study;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +40,11 @@ enum Command {
     },
     /// Draw rendered scenes as PNG files with their annotation, to look at
     Scenes(scenes::ScenesArguments),
+    /// Run a system's comparisons and write the report
+    Study {
+        #[command(subcommand)]
+        study: study::Study,
+    },
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
@@ -64,6 +70,7 @@ impl Cli {
             Command::Count(arguments) => arguments.run(),
             Command::Data { command } => command.run(),
             Command::Scenes(arguments) => arguments.run(),
+            Command::Study { study } => study.run(),
             Command::Eval { set } => set.run(),
             Command::Score { set } => set.run(),
         }

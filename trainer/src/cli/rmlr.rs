@@ -19,9 +19,8 @@ use crate::export::write_beside;
 use crate::system::detr::DetrModel;
 use crate::system::rmlr::{
     BoxesConfig, CacheWriter, DetectOptions, Example, FrozenDetector, LabelledDetections, LanguageConfig, LossWeights,
-    RmlrConfig, RmlrModel, RmlrShape, RoiPooling, Row, Source, TextMode, Texts, Truth, Words,
-    average_precisions, boxes_logits, detect_set, mean_average_precision, mean_percent, read_cache, save_model, train,
-    train_boxes,
+    RmlrConfig, RmlrModel, RmlrShape, RoiPooling, Row, Source, TextMode, Texts, Truth, Words, average_precisions,
+    boxes_logits, detect_set, mean_average_precision, mean_percent, read_cache, save_model, train, train_boxes,
 };
 use crate::system::run::{EpochRecord, RunConfig, RunIdentity, Schedule, Trainer, progress_bar};
 use crate::text::TextEncoder;
@@ -129,7 +128,9 @@ impl Detector {
     pub(super) fn input(&self) -> anyhow::Result<Size> {
         match self.model.settings.resize() {
             Resize::Exact(size) => Ok(size),
-            Resize::ShortSide { .. } => bail!("this detector takes pictures of any size; rendered scenes need one with a fixed input"),
+            Resize::ShortSide { .. } => {
+                bail!("this detector takes pictures of any size; rendered scenes need one with a fixed input")
+            }
         }
     }
 }
@@ -160,8 +161,7 @@ pub(super) fn examples(
     let progress = progress_bar();
     progress.set_length(set.len() as u64);
     progress.set_message(format!("detecting {name}"));
-    let options =
-        DetectOptions { augmentation: &augmentation, batch: 16, threads, skip_limit: 0, progress: &progress };
+    let options = DetectOptions { augmentation: &augmentation, batch: 16, threads, skip_limit: 0, progress: &progress };
     let indices: Vec<usize> = (0..set.len()).collect();
     let mut examples = Vec::with_capacity(set.len());
     detect_set::<anyhow::Error>(&detector.model, set, &indices, &options, |found| {
@@ -251,9 +251,8 @@ impl RmlrArguments {
         let device = self.run.device()?;
         let detector = Detector::load(&self.detector, device)?;
         let (size, seed) = (detector.input()?, self.scene_seed);
-        let set = |split, count| {
-            RenderedScenes::new(RenderedConfig { size, seed, split, count }).context("drawing scenes")
-        };
+        let set =
+            |split, count| RenderedScenes::new(RenderedConfig { size, seed, split, count }).context("drawing scenes");
         let (training, scored) = (set(Split::Train, self.scenes)?, set(self.split, self.score_scenes)?);
         let threads = self.run.loader_threads();
         let get = |set, mirrored| examples(&detector, set, mirrored, self.pooling, self.cache.as_deref(), threads);
@@ -354,8 +353,12 @@ impl RmlrArguments {
         let mut out = std::io::stdout().lock();
         let map = result["map"].as_f64().unwrap_or_default();
         if self.json {
-            writeln!(out, "{}", json!({"out": self.run.out, "row": result["row"], "seed": result["seed"],
-                "split": self.split, "map": map, "seconds": result["seconds"]}))?;
+            writeln!(
+                out,
+                "{}",
+                json!({"out": self.run.out, "row": result["row"], "seed": result["seed"],
+                "split": self.split, "map": map, "seconds": result["seconds"]})
+            )?;
         } else {
             let name = result["row"].as_str().unwrap_or_default();
             writeln!(out, "{name}: mAP {map:.2} % on {} {} scenes", self.score_scenes, self.split.name())?;

@@ -76,8 +76,8 @@ impl MultiHeadAttention {
 
     /// What each query draws from the values: `[B, Lq, D]`.
     ///
-    /// `query` `[B, Lq, D]`; `key` and `value` `[B, Lk, D]`; `padding` bool `[B, Lk]`, true where a key is ignored; a query all of
-    /// whose keys are ignored gets the output projection of zeros. In training, attention weights are dropped with probability
+    /// `query` `[B, Lq, D]`; `key` and `value` `[B, Lk, D]`; `padding` bool `[B, Lk]`, true where a key is ignored, or
+    /// `[B, Lq, Lk]` for each query; a query all of whose keys are ignored gets the output projection of zeros. In training, attention weights are dropped with probability
     /// `dropout`. Passing one tensor for several of the three saves matrix products.
     pub fn forward(
         &self,
@@ -106,7 +106,10 @@ impl MultiHeadAttention {
                 }
             }
         }
-        let mask = padding.map(|p| p.logical_not().unsqueeze(1).unsqueeze(1));
+        let mask = padding.map(|p| {
+            let kept = p.logical_not().unsqueeze(1);
+            if p.dim() == 3 { kept } else { kept.unsqueeze(1) }
+        });
         let dropout = if train { dropout } else { 0.0 };
         let [q, k, v] = [&projected[0], &projected[1], &projected[2]];
         let drawn = Tensor::scaled_dot_product_attention(q, k, v, mask, dropout, false, None, false);

@@ -174,7 +174,7 @@ fn without_a_matching_pair_the_transfer_losses_are_absent() {
     let [a, _, ball] = boxes();
     let one = example(&[label(a, ball, BALL, 0)]);
     let (t, none) = (text(1, 3), text(0, 0));
-    let batch = TextBatch::new(&[&nothing, &one], &[&none, &t], 4, Words::All, Device::Cpu).unwrap();
+    let batch = TextBatch::new(&[&nothing, &one], &[&none, &t], Words::All, Device::Cpu).unwrap();
     assert_eq!(Vec::<i64>::try_from(&batch.matched).unwrap(), [4 + 1]);
     assert_eq!(batch.words.size(), [1, 3, TEXT_WIDTH]);
     // No entity, or one only: no pair, no loss.
@@ -188,7 +188,7 @@ fn a_pair_with_two_verbs_has_two_sentence_terms() {
     let [a, b, ball] = boxes();
     let e = example(&[label(a, ball, BALL, 0), label(a, ball, BALL, 1), label(b, ball, BALL, 0)]);
     let t = text(2, 2);
-    let batch = TextBatch::new(&[&e], &[&t], 4, Words::All, Device::Cpu).unwrap();
+    let batch = TextBatch::new(&[&e], &[&t], Words::All, Device::Cpu).unwrap();
     // Two pairs match; the second carries the same triplet as the first's first verb.
     assert_eq!(Vec::<i64>::try_from(&batch.matched).unwrap(), [1, 3]);
     assert_eq!(Vec::<i64>::try_from(&batch.term_pair).unwrap(), [0, 0, 1]);
@@ -197,7 +197,7 @@ fn a_pair_with_two_verbs_has_two_sentence_terms() {
     }
     assert_eq!(batch.words.size(), [2, 4, TEXT_WIDTH]);
     // Own words: the first pair sees all four, the second the two of its triplet.
-    let own = TextBatch::new(&[&e], &[&t], 4, Words::Own, Device::Cpu).unwrap();
+    let own = TextBatch::new(&[&e], &[&t], Words::Own, Device::Cpu).unwrap();
     let seen: Vec<i64> =
         Vec::try_from(own.word_padding.logical_not().sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)).unwrap();
     assert_eq!(seen, [4, 2]);

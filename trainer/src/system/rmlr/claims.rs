@@ -122,7 +122,7 @@ fn person_and_pair(model: &RmlrModel, example: &Example, scene: &RenderedScene) 
     let object = find(&example.picture.entities, &entities[SamePlace::OBJECT])?;
     let row = example.pairs.iter().position(|p| *p == HumanObjectPair { human, object })?;
     let batch = PairBatch::new(&[example], model.store.device());
-    let cue = no_grad(|| model.network.cues(&batch.visual, false))?.get(0).get(row as i64);
+    let cue = no_grad(|| model.network.cues(&batch.visual, false))?.get(row as i64);
     Some((example.picture.tokens.get(human as i64), cue))
 }
 
@@ -195,9 +195,8 @@ pub fn figure_4(
         let enclosing = human.enclosing(&object);
         for (i, boxes) in [(human, object), (enclosing, enclosing)].into_iter().enumerate() {
             let [(with_map, with_cue), (map, cue)] = [0, 1].map(|k| pooled(model, &examples[k], boxes));
-            let change = |a: &Tensor, b: &Tensor| {
-                (a - b).norm().double_value(&[]) / b.norm().double_value(&[]).max(1e-12)
-            };
+            let change =
+                |a: &Tensor, b: &Tensor| (a - b).norm().double_value(&[]) / b.norm().double_value(&[]).max(1e-12);
             sums[i] += change(&with_map, &map);
             if let (Some(with_cue), Some(cue)) = (with_cue, cue) {
                 sums[2 + i] += change(&with_cue, &cue);
@@ -219,6 +218,7 @@ fn pooled(model: &RmlrModel, example: &Example, boxes: (BBox, BBox)) -> (Tensor,
     let map = mask.view([1, rows * columns]).matmul(&feature.view([channels, rows * columns]).transpose(0, 1));
     let mut batch = PairBatch::new(&[example], model.store.device());
     batch.visual.pair_masks = mask.to_device(model.store.device());
+    batch.visual.rows = Tensor::from_slice(&[0i64]).to_device(model.store.device());
     let cue = no_grad(|| model.network.cues(&batch.visual, false));
     (map, cue)
 }

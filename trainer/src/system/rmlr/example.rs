@@ -5,7 +5,7 @@ use hoi_runtime::geometry::{BBox, Size};
 use hoi_runtime::pairing::{HumanObjectPair, pair_entities};
 use hoi_runtime::spatial::{FeatureGrid, SPATIAL_LEN, pair_masks, spatial_encoding};
 use hoi_runtime::vocabulary::{Interaction, Vocabulary};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::config::RoiPooling;
 use super::network::VisualBatch;
@@ -46,8 +46,6 @@ pub struct Example {
     pub matches: Vec<(usize, usize)>,
     masks: Tensor,
     spatial: Tensor,
-    human: Tensor,
-    object: Tensor,
     prior: Tensor,
     valid: Tensor,
     labels: Tensor,
@@ -116,15 +114,10 @@ impl Example {
         let grid = FeatureGrid { columns: size[2] as usize, rows: size[1] as usize, picture: picture.covered };
         let spatial: Vec<f32> =
             boxes.iter().flat_map(|(human, object)| spatial_encoding(human, object, picture.input)).collect();
-        let indices = |f: fn(&HumanObjectPair) -> usize| -> Tensor {
-            Tensor::from_slice(&pairs.iter().map(|p| f(p) as i64).collect::<Vec<_>>())
-        };
         let prior: Vec<f32> = pairs.iter().map(|p| at(p.human).score * at(p.object).score).collect();
         Self {
             masks: Tensor::from_slice(&masks(&boxes, grid, pooling)).view([rows, size[1], size[2]]),
             spatial: Tensor::from_slice(&spatial).view([rows, SPATIAL_LEN as i64]),
-            human: indices(|p| p.human),
-            object: indices(|p| p.object),
             prior: Tensor::from_slice(&prior),
             valid: Tensor::from_slice(&valid).view([rows, verbs]),
             labels: Tensor::from_slice(&labels).view([rows, verbs]),
@@ -161,92 +154,74 @@ impl Example {
 pub struct PairBatch {
     /// What the head takes.
     pub visual: VisualBatch,
-    /// Rows of the flattened pairs that are no filling, `[R]`, i64.
-    pub rows: Tensor,
-    /// Labels of those, `[R, V]`.
+    /// Labels, `[R, V]`.
     pub labels: Tensor,
-    /// Validity of those, `[R, V]`.
+    /// Validity, `[R, V]`.
     pub valid: Tensor,
-    /// s_h s_o of those, `[R, 1]`.
+    /// s_h s_o, `[R, 1]`.
     pub prior: Tensor,
-    /// Pairs that every picture was filled up to.
-    pub width: usize,
 }
 
-/// `[n, ..]` tensors stacked to `[B, most, ..]`, filled with `value`.
-fn stack_filled(parts: &[&Tensor], most: i64, value: f64) -> Tensor {
-    let filled: Vec<Tensor> = parts
-        .iter()
-        .map(|t| {
-            let missing = most - t.size()[0];
-            if missing == 0 {
-                return t.shallow_clone();
-            }
-            let mut size = t.size();
-            size[0] = missing;
-            Tensor::cat(&[*t, &Tensor::full(size, value, (t.kind(), t.device()))], 0)
-        })
-        .collect();
-    Tensor::stack(&filled, 0)
+/// `[.., h, w]` filled up with zeros to the right and below.
+fn fill(t: &Tensor, rows: i64, columns: i64) -> Tensor {
+    match t.size()[..] {
+        [.., h, w] if (h, w) != (rows, columns) => t.constant_pad_nd([0, columns - w, 0, rows - h]),
+        _ => t.shallow_clone(),
+    }
 }
 
 impl PairBatch {
     /// Puts examples together on a device. Each must have a pair.
-    pub fn new(examples: &[&Example], device: tch::Device) -> Self {
+    pub fn new(examples: &[&Example], device: Device) -> Self {
         let most = |f: &dyn Fn(&Example) -> i64| examples.iter().map(|e| f(e)).max().unwrap_or(0);
-        let height = most(&|e| e.picture.feature.size()[1]);
+        let rows = most(&|e| e.picture.feature.size()[1]);
         let columns = most(&|e| e.picture.feature.size()[2]);
         let pairs = most(&|e| e.pairs.len() as i64);
-        let entities = most(&|e| e.picture.tokens.size()[0]);
-        let fill = |t: &Tensor| {
-            let [.., h, w] = t.size()[..] else { return t.shallow_clone() };
-            if (h, w) == (height, columns) {
-                t.shallow_clone()
-            } else {
-                t.constant_pad_nd([0, columns - w, 0, height - h])
-            }
-        };
-        let stack = |f: &dyn Fn(&Example) -> Tensor, most: i64| {
-            let parts: Vec<Tensor> = examples.iter().map(|e| f(e)).collect();
-            stack_filled(&parts.iter().collect::<Vec<_>>(), most, 0.0).to_device(device)
-        };
-        let features: Vec<Tensor> = examples.iter().map(|e| fill(&e.picture.feature.to_kind(Kind::Float))).collect();
-        let paddings: Vec<Tensor> = examples
-            .iter()
-            .map(|e| {
-                let [_, h, w] = e.picture.feature.size()[..] else { unreachable!("a map has three dimensions") };
-                let filling = Tensor::ones([height, columns], (Kind::Bool, tch::Device::Cpu));
-                let _ = filling.narrow(0, 0, h).narrow(1, 0, w).fill_(0);
-                filling
-            })
-            .collect();
-        let mut filling = vec![true; examples.len() * pairs as usize];
-        let mut rows = Vec::new();
-        for (i, example) in examples.iter().enumerate() {
-            for row in 0..example.pairs.len() {
-                filling[i * pairs as usize + row] = false;
-                rows.push((i * pairs as usize + row) as i64);
-            }
-        }
         let cat = |f: &dyn Fn(&Example) -> Tensor| {
             Tensor::cat(&examples.iter().map(|e| f(e)).collect::<Vec<_>>(), 0).to_device(device)
         };
+        let stack = |f: &dyn Fn(&Example) -> Tensor| {
+            Tensor::stack(&examples.iter().map(|e| f(e)).collect::<Vec<_>>(), 0).to_device(device)
+        };
+        let alike = examples.iter().all(|e| e.picture.feature.size()[1..] == [rows, columns]);
+        let filling = |e: &Example| {
+            let filling = Tensor::ones([rows, columns], (Kind::Bool, Device::Cpu));
+            let size = e.picture.feature.size();
+            let _ = filling.narrow(0, 0, size[1]).narrow(1, 0, size[2]).fill_(0);
+            filling
+        };
+        let (mut row, mut picture, mut human, mut object) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut entities = 0;
+        for (i, example) in (0..).zip(examples) {
+            for (p, pair) in (0..).zip(&example.pairs) {
+                row.push(i * pairs + p);
+                picture.push(i);
+                human.push(entities + pair.human as i64);
+                object.push(entities + pair.object as i64);
+            }
+            entities += example.picture.entities.len() as i64;
+        }
+        let index = |list: &[i64]| Tensor::from_slice(list).to_device(device);
+        let picture = index(&picture);
         Self {
             visual: VisualBatch {
-                feature: Tensor::stack(&features, 0).to_device(device),
-                feature_padding: Tensor::stack(&paddings, 0).to_device(device),
-                pair_masks: stack(&|e| fill(&e.masks).flatten(1, 2), pairs),
-                tokens: stack(&|e| e.picture.tokens.to_kind(Kind::Float), entities),
-                human_index: stack(&|e| e.human.shallow_clone(), pairs),
-                object_index: stack(&|e| e.object.shallow_clone(), pairs),
-                spatial: stack(&|e| e.spatial.shallow_clone(), pairs),
-                pair_padding: Tensor::from_slice(&filling).view([examples.len() as i64, pairs]).to_device(device),
+                feature: stack(&|e| fill(&e.picture.feature, rows, columns)).to_kind(Kind::Float),
+                feature_padding: (!alike).then(|| stack(&filling)),
+                pair_masks: stack(&|e| {
+                    let masks = fill(&e.masks, rows, columns).flatten(1, 2);
+                    masks.constant_pad_nd([0, 0, 0, pairs - e.pairs.len() as i64])
+                }),
+                rows: index(&row),
+                apart: (examples.len() > 1).then(|| picture.unsqueeze(1).ne_tensor(&picture.unsqueeze(0)).unsqueeze(0)),
+                picture,
+                tokens: cat(&|e| e.picture.tokens.to_kind(Kind::Float)),
+                human_index: index(&human),
+                object_index: index(&object),
+                spatial: cat(&|e| e.spatial.shallow_clone()),
             },
-            rows: Tensor::from_slice(&rows).to_device(device),
             labels: cat(&|e| e.labels.shallow_clone()),
             valid: cat(&|e| e.valid.shallow_clone()),
             prior: cat(&|e| e.prior.unsqueeze(1)),
-            width: pairs as usize,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::network::transformer::{Activation, EncoderLayer, EncoderLayerConfig, 
 /// The pairs of a batch that match an annotated pair, and their text.
 #[derive(Debug)]
 pub struct TextBatch {
-    /// Rows of the flattened pairs `[B * P]` that match, `[n]`, i64; each once.
+    /// Which of the batch's R pairs match, `[n]`, i64; each once.
     pub matched: Tensor,
     /// Words that each of them sees, `[n, W, D_t]`.
     pub words: Tensor,
@@ -92,15 +92,16 @@ impl Stream {
     }
 
     /// Eqs. 11 and 12, then the rows that match an annotated pair: M^va or O^va, `[n, width]`.
-    fn associate(&self, x: &Tensor, pair_padding: &Tensor, matched: &Tensor, train: bool) -> Tensor {
+    fn associate(&self, x: &Tensor, apart: Option<&Tensor>, matched: &Tensor, train: bool) -> Tensor {
         let mut x = match &self.project {
             Some(project) => x.apply(project),
             None => x.shallow_clone(),
-        };
-        for layer in &self.attend {
-            x = layer.forward(&x, None, Some(pair_padding), train);
         }
-        x.flatten(0, 1).index_select(0, matched)
+        .unsqueeze(0);
+        for layer in &self.attend {
+            x = layer.forward(&x, None, apart, train);
+        }
+        x.squeeze_dim(0).index_select(0, matched)
     }
 
     /// Word and sentence loss of the associated rows.
@@ -147,11 +148,11 @@ impl CrossModal {
         }
     }
 
-    /// The transfer losses of a batch. `text` is `None` when no pair matches (P_a = 0): all losses are absent, hence 0.
+    /// The transfer losses of a batch; `apart` as in [`super::VisualBatch`]. `text` is `None` when no pair matches (P_a = 0): all losses are absent, hence 0.
     pub fn forward(
         &self,
         output: &VisualOutput,
-        pair_padding: &Tensor,
+        apart: Option<&Tensor>,
         text: Option<&TextBatch>,
         detach: bool,
         train: bool,
@@ -161,7 +162,7 @@ impl CrossModal {
         let Some(text) = text else { return losses };
         let words = self.words.as_ref().map(|linear| text.words.apply(linear));
         if let Some(stream) = &self.reasoning {
-            let rows = stream.associate(&output.reasoned, pair_padding, &text.matched, train);
+            let rows = stream.associate(&output.reasoned, apart, &text.matched, train);
             [losses.word_reasoning, losses.sentence_reasoning] =
                 stream.losses(&rows, words.as_ref(), text, detach, train, dropout);
             losses.spread = Some(if rows.size()[0] > 1 {
@@ -171,7 +172,7 @@ impl CrossModal {
             });
         }
         if let (Some(stream), Some(cue)) = (&self.remining, &output.cue) {
-            let rows = stream.associate(cue, pair_padding, &text.matched, train);
+            let rows = stream.associate(cue, apart, &text.matched, train);
             [losses.word_remining, losses.sentence_remining] =
                 stream.losses(&rows, words.as_ref(), text, detach, train, dropout);
         }

@@ -81,16 +81,16 @@ impl RmlrModel {
         let device = self.store.device();
         let batch = PairBatch::new(&examples, device);
         let output = self.network.forward(&batch.visual, true);
-        let logits = output.logits.flatten(0, 1).index_select(0, &batch.rows).to_kind(Kind::Float);
+        let logits = output.logits.to_kind(Kind::Float);
         let hoi = FocalLoss::default().forward(&logits, &batch.labels, &batch.prior, &batch.valid);
         let transfer = match &self.language {
             None => TransferLosses::default(),
             Some(language) => {
                 let texts: Option<Vec<&ImageText>> = texts.into_iter().collect();
                 let words: Words = self.config.language.words;
-                let text = texts.and_then(|texts| TextBatch::new(&examples, &texts, batch.width, words, device));
+                let text = texts.and_then(|texts| TextBatch::new(&examples, &texts, words, device));
                 let dropout = self.config.language.dropout;
-                language.forward(&output, &batch.visual.pair_padding, text.as_ref(), detach_words, true, dropout)
+                language.forward(&output, batch.visual.apart.as_ref(), text.as_ref(), detach_words, true, dropout)
             }
         };
         Some(transfer.total(&hoi, &self.config.weights))
@@ -111,12 +111,10 @@ impl RmlrModel {
             .iter()
             .map(|e| {
                 let pairs = e.pairs.len() as i64;
+                row += pairs;
                 match &all {
-                    Some(all) if pairs > 0 => {
-                        row += 1;
-                        all.get(row - 1).narrow(0, 0, pairs)
-                    }
-                    _ => Tensor::zeros([0, verbs], (Kind::Float, Device::Cpu)),
+                    Some(all) => all.narrow(0, row - pairs, pairs),
+                    None => Tensor::zeros([0, verbs], (Kind::Float, Device::Cpu)),
                 }
             })
             .collect()

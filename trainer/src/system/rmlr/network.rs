@@ -5,35 +5,39 @@ use tch::{Kind, Tensor, nn};
 use super::config::RmlrShape;
 use crate::network::transformer::{Activation, EncoderLayer, EncoderLayerConfig, sine_position};
 
-/// One batch of pictures with their pairs, filled up to the largest of the batch.
+/// One batch of pictures with their R pairs, one picture's after another's.
 #[derive(Debug)]
 pub struct VisualBatch {
-    /// Backbone maps X^v, `[B, c, h, w]`.
+    /// Backbone maps X^v, filled up to the largest of the batch, `[B, c, h, w]`.
     pub feature: Tensor,
-    /// Cells that are filling, `[B, h, w]`, bool.
-    pub feature_padding: Tensor,
-    /// Masked RoIs, `[B, P, h * w]`: eq. 5 as a matrix product.
+    /// Cells that are filling, `[B, h, w]`, bool; `None` where there is none.
+    pub feature_padding: Option<Tensor>,
+    /// Masked RoIs, filled up to the most pairs of a picture, `[B, P, h * w]`: eq. 5 as a matrix product.
     pub pair_masks: Tensor,
-    /// Detector tokens, `[B, N, D]`.
+    /// Which of the `B * P` masks are pairs, `[R]`, i64.
+    pub rows: Tensor,
+    /// Picture of each pair, `[R]`, i64.
+    pub picture: Tensor,
+    /// Detector tokens of all pictures, `[N, D]`.
     pub tokens: Tensor,
-    /// Rows of `tokens`, `[B, P]`, i64.
+    /// Rows of `tokens`, `[R]`, i64.
     pub human_index: Tensor,
-    /// Rows of `tokens`, `[B, P]`, i64.
+    /// Rows of `tokens`, `[R]`, i64.
     pub object_index: Tensor,
-    /// Box geometry, `[B, P, 36]`; read where the shape asks for it.
+    /// Box geometry, `[R, 36]`; read where the shape asks for it.
     pub spatial: Tensor,
-    /// Rows that are filling, `[B, P]`, bool. Every picture has at least one row that is not.
-    pub pair_padding: Tensor,
+    /// True where two pairs belong to different pictures and must not see each other, `[1, R, R]`; `None` for one picture.
+    pub apart: Option<Tensor>,
 }
 
 /// What the head says of a batch.
 #[derive(Debug)]
 pub struct VisualOutput {
-    /// Cues m, `[B, P, cue]`, where they are re-mined.
+    /// Cues m, `[R, cue]`, where they are re-mined.
     pub cue: Option<Tensor>,
-    /// Pair tokens after the reasoning module, O, `[B, P, pair]`.
+    /// Pair tokens after the reasoning module, O, `[R, pair]`.
     pub reasoned: Tensor,
-    /// Verb logits z (eq. 20), `[B, P, V]`.
+    /// Verb logits z (eq. 20), `[R, V]`.
     pub logits: Tensor,
 }
 
@@ -130,39 +134,46 @@ impl RmlrNetwork {
         let part = self.remining.as_ref()?;
         let x = batch.feature.apply(&part.project);
         let (b, c, h, w) = x.size4().ok()?;
-        let position = sine_position(&batch.feature_padding, c / 2).flatten(2, 3).transpose(1, 2);
-        let padding = batch.feature_padding.flatten(1, 2);
+        let none = || Tensor::zeros([1, h, w], (Kind::Bool, x.device()));
+        let filling = batch.feature_padding.as_ref();
+        let position = sine_position(&filling.map_or_else(none, Tensor::shallow_clone), c / 2);
+        let position = position.to_kind(x.kind()).flatten(2, 3).transpose(1, 2);
+        let padding = filling.map(|p| p.flatten(1, 2));
         let mut cells = x.flatten(2, 3).transpose(1, 2);
         for layer in &part.relation {
-            cells = layer.forward(&cells, Some(&position), Some(&padding), train);
+            cells = layer.forward(&cells, Some(&position), padding.as_ref(), train);
         }
         Some(cells.transpose(1, 2).reshape([b, c, h, w]))
     }
 
-    /// Cues m of the pairs (eq. 5), `[B, P, cue]`, where the head re-mines.
+    /// Cues m of the pairs (eq. 5), `[R, cue]`, where the head re-mines.
     pub fn cues(&self, batch: &VisualBatch, train: bool) -> Option<Tensor> {
         let part = self.remining.as_ref()?;
         let map = self.relation_map(batch, train)?;
-        Some(batch.pair_masks.matmul(&map.flatten(2, 3).transpose(1, 2)).apply(&part.cue))
+        let pooled = batch.pair_masks.matmul(&map.flatten(2, 3).transpose(1, 2));
+        Some(pooled.flatten(0, 1).index_select(0, &batch.rows).apply(&part.cue))
     }
 
     /// All of it.
     pub fn forward(&self, batch: &VisualBatch, train: bool) -> VisualOutput {
         let cue = self.cues(batch, train);
-        let pairs = batch.pair_masks.size()[1];
         let mut parts = Vec::with_capacity(5);
         if let Some(context) = &self.context {
             // Mean over the cells that are no filling, from the raw map (eq. 6).
-            let real = batch.feature_padding.logical_not().to_kind(batch.feature.kind()).unsqueeze(1);
-            let sum = (&batch.feature * &real).sum_dim_intlist([2i64, 3].as_slice(), false, None::<Kind>);
-            let mean = sum / real.sum_dim_intlist([2i64, 3].as_slice(), false, None::<Kind>);
-            let g = mean.apply(context).unsqueeze(1);
-            parts.push(g.expand([-1, pairs, -1], false));
+            let sides = [2i64, 3];
+            let mean = match &batch.feature_padding {
+                None => batch.feature.mean_dim(sides.as_slice(), false, None::<Kind>),
+                Some(padding) => {
+                    let real = padding.logical_not().to_kind(batch.feature.kind()).unsqueeze(1);
+                    let sum = |t: &Tensor| t.sum_dim_intlist(sides.as_slice(), false, None::<Kind>);
+                    sum(&(&batch.feature * &real)) / sum(&real)
+                }
+            };
+            parts.push(mean.apply(context).index_select(0, &batch.picture));
         }
         let entities = batch.tokens.apply(&self.token).relu();
         for index in [&batch.human_index, &batch.object_index] {
-            let rows = index.unsqueeze(-1).expand([-1, -1, self.shape.entity], false);
-            parts.push(entities.gather(1, &rows, false));
+            parts.push(entities.index_select(0, index));
         }
         if let Some(m) = &cue {
             parts.push(m.shallow_clone());
@@ -170,11 +181,12 @@ impl RmlrNetwork {
         if let Some(layers) = &self.spatial {
             parts.push(layers.iter().fold(batch.spatial.shallow_clone(), |x, layer| x.apply(layer).relu()));
         }
-        let mut pair = Tensor::cat(&parts, -1).apply(&self.pair);
+        let mut pair = Tensor::cat(&parts, -1).apply(&self.pair).unsqueeze(0);
         for layer in &self.reasoning {
-            pair = layer.forward(&pair, None, Some(&batch.pair_padding), train);
+            pair = layer.forward(&pair, None, batch.apart.as_ref(), train);
         }
-        let logits = pair.apply(&self.verbs);
-        VisualOutput { cue, reasoned: pair, logits }
+        let reasoned = pair.squeeze_dim(0);
+        let logits = reasoned.apply(&self.verbs);
+        VisualOutput { cue, reasoned, logits }
     }
 }

@@ -20,21 +20,16 @@ pub fn sub_sentences(triplets: &[Interaction], vocabulary: &Vocabulary) -> Vec<S
 }
 
 impl TextBatch {
-    /// The text of `examples`, whose pairs were filled up to `width`; `None` when no pair matches an annotated one.
+    /// The text of `examples`; `None` when no pair matches an annotated one.
     ///
     /// `texts` holds the sub-sentences of each example's triplets, in that order. With [`Words::Own`], a pair whose words were all cut
     /// at the encoder's limit sees every word of its picture.
-    pub fn new(
-        examples: &[&Example],
-        texts: &[&ImageText],
-        width: usize,
-        words: Words,
-        device: Device,
-    ) -> Option<Self> {
+    pub fn new(examples: &[&Example], texts: &[&ImageText], words: Words, device: Device) -> Option<Self> {
         let mut matched: Vec<i64> = Vec::new();
         let (mut term_pair, mut sentences) = (Vec::new(), Vec::new());
         // Per matched pair: its example and the words it sees.
         let mut seen: Vec<(usize, Vec<i64>)> = Vec::new();
+        let mut before = 0;
         for (i, (example, text)) in examples.iter().zip(texts).enumerate() {
             let mut pairs: Vec<usize> = example.matches.iter().map(|m| m.0).collect();
             pairs.sort_unstable();
@@ -55,9 +50,10 @@ impl TextBatch {
                     term_pair.push(matched.len() as i64);
                     sentences.push(text.sentences.get(sentence as i64));
                 }
-                matched.push((i * width + pair) as i64);
+                matched.push((before + pair) as i64);
                 seen.push((i, visible));
             }
+            before += example.pairs.len();
         }
         let most = seen.iter().map(|(_, words)| words.len()).max().filter(|&most| most > 0)?;
         let mut padding = vec![true; seen.len() * most];

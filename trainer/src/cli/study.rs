@@ -1,0 +1,260 @@
+//! `hoi-train study rmlr`: one command from a detector to docs/results/rmlr.md.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+use tch::Device;
+
+use super::rmlr::{Detector, TEXT_ENCODER};
+use super::run::command_line;
+use crate::dataset::PictureSet;
+use crate::dataset::rendered::{RenderedConfig, RenderedScenes, Split, interference, same_place};
+use crate::export::write_beside;
+use crate::system::rmlr::{
+    Row, RunResult, figure_1, figure_1_table, figure_4, figure_4_table, load_model, read_result, rows_table,
+};
+
+/// Scenes of each claim.
+const CLAIM_SCENES: usize = 300;
+/// Seed of the claims' scenes: none that anything was trained on.
+const CLAIM_SEED: u64 = 1_000;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Study {
+    /// Every row of RmLR's Table 2 on rendered scenes, over several seeds, and the measurements behind its Figures 1 and 4
+    Rmlr(RmlrStudy),
+}
+
+impl Study {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Study::Rmlr(study) => study.run(),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RmlrStudy {
+    /// The frozen detector: the folder that `hoi-train detr` wrote; trained first, with its own defaults, where the folder has none
+    #[arg(long, value_name = "DIR")]
+    detector: PathBuf,
+    /// The text encoder's folder
+    #[arg(long, value_name = "DIR", default_value = TEXT_ENCODER)]
+    text_encoder: PathBuf,
+    /// Where runs go; those that have finished there are kept
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Write the report here as well
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Seeds of every row: 0 and on
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    seeds: u64,
+    /// Rows to run; all without this
+    #[arg(long, value_enum, value_delimiter = ',')]
+    rows: Option<Vec<Row>>,
+    /// Runs at a time, each on one thread
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    jobs: usize,
+    /// Split that is scored: choose on validation, report on test
+    #[arg(long, value_enum, default_value_t = Split::Test)]
+    split: Split,
+    /// What else every run is told, as one text
+    #[arg(long, value_name = "OPTIONS", default_value = "", allow_hyphen_values = true)]
+    with: String,
+}
+
+/// A run to be made.
+struct Job {
+    name: String,
+    folder: PathBuf,
+    arguments: Vec<String>,
+}
+
+fn first_line_of(path: &str, key: &str) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|l| l.starts_with(key))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// Processor and number of cores, for the report.
+fn machine() -> String {
+    let model = first_line_of("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{cores} cores of {model}")
+}
+
+impl RmlrStudy {
+    fn jobs(&self) -> Vec<Job> {
+        let rows = self.rows.clone().unwrap_or_else(|| Row::ALL.to_vec());
+        let mut jobs = Vec::new();
+        for seed in 0..self.seeds {
+            let mut names: Vec<(String, Vec<String>)> =
+                vec![("boxes-only".to_owned(), vec!["--boxes-only".to_owned()])];
+            names.extend(rows.iter().map(|row| {
+                let name = row.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
+                (name.clone(), vec!["--row".to_owned(), name])
+            }));
+            for (name, own) in names {
+                let folder = self.out.join(format!("{name}-{seed}"));
+                let path = |p: &Path| p.to_string_lossy().into_owned();
+                let mut arguments = vec!["rmlr".to_owned()];
+                for (key, value) in [
+                    ("--detector", path(&self.detector)),
+                    ("--text-encoder", path(&self.text_encoder)),
+                    ("--cache", path(&self.out.join("detections"))),
+                    ("--out", path(&folder)),
+                    ("--split", self.split.name().to_owned()),
+                    ("--seed", seed.to_string()),
+                ] {
+                    arguments.extend([key.to_owned(), value]);
+                }
+                arguments.extend(own);
+                arguments.extend(self.with.split_whitespace().map(str::to_owned));
+                jobs.push(Job { name, folder, arguments });
+            }
+        }
+        jobs
+    }
+
+    /// Makes one run in a process of its own, unless it is there.
+    fn make(job: &Job) -> anyhow::Result<RunResult> {
+        if let Some(done) = read_result(&job.folder)? {
+            return Ok(done);
+        }
+        std::fs::create_dir_all(&job.folder)
+            .with_context(|| format!("cannot make the folder {}", job.folder.display()))?;
+        let program = std::env::current_exe().context("cannot find this program")?;
+        let said = Command::new(program)
+            .args(&job.arguments)
+            .args(job.folder.join("checkpoint.json").exists().then_some("--resume"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .output()
+            .with_context(|| format!("cannot start the run of {}", job.folder.display()))?;
+        if !said.status.success() {
+            bail!("the run of {} failed: {}", job.folder.display(), String::from_utf8_lossy(&said.stderr).trim());
+        }
+        read_result(&job.folder)?.with_context(|| format!("the run of {} left no result", job.folder.display()))
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        std::fs::create_dir_all(&self.out).with_context(|| format!("cannot make the folder {}", self.out.display()))?;
+        let jobs = self.jobs();
+        let mut results: Vec<(String, RunResult)> = Vec::new();
+        // The first run fills the cache of detections that all others read.
+        let (first, rest) = jobs.split_first().context("nothing to run")?;
+        results.push((first.name.clone(), Self::make(first)?));
+        let queue = Mutex::new(rest.iter().collect::<VecDeque<&Job>>());
+        let done = Mutex::new(Vec::new());
+        let next = || queue.lock().ok().and_then(|mut queue| queue.pop_front());
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.jobs.max(1))
+                .map(|_| {
+                    scope.spawn(|| {
+                        while let Some(job) = next() {
+                            let result = Self::make(job)?;
+                            eprintln!(
+                                "{} seed {}: mAP {:.2} in {:.0} s",
+                                result.row, result.seed, result.map, result.seconds
+                            );
+                            if let Ok(mut done) = done.lock() {
+                                done.push((job.name.clone(), result));
+                            }
+                        }
+                        anyhow::Ok(())
+                    })
+                })
+                .collect();
+            for worker in workers {
+                worker.join().map_err(|_| anyhow::anyhow!("a run's thread stopped"))??;
+            }
+            anyhow::Ok(())
+        })?;
+        results.extend(done.into_inner().unwrap_or_default());
+        let text = self.write(&results, began.elapsed().as_secs_f64())?;
+        write_beside(&self.out.join("report.md"), text.as_bytes())?;
+        if let Some(report) = &self.report {
+            write_beside(report, text.as_bytes())?;
+        }
+        let mut out = std::io::stdout().lock();
+        write!(out, "{text}")?;
+        Ok(())
+    }
+
+    fn write(&self, results: &[(String, RunResult)], seconds: f64) -> anyhow::Result<String> {
+        let mut rows: Vec<(String, Vec<RunResult>)> = Vec::new();
+        for job in self.jobs() {
+            let of: Vec<RunResult> = results.iter().filter(|r| r.0 == job.name).map(|r| r.1.clone()).collect();
+            let title = of.first().map_or(job.name.clone(), |r| r.row.clone());
+            if !rows.iter().any(|r| r.0 == title) {
+                rows.push((title, of));
+            }
+        }
+        for (_, of) in &mut rows {
+            of.sort_by_key(|r| r.seed);
+        }
+        let spent: f64 = results.iter().map(|r| r.1.seconds).sum();
+        let one = &results.first().context("no result")?.1;
+        let mut text = String::from("# RmLR on rendered scenes\n\n");
+        let _ = writeln!(
+            text,
+            "Written by `{}` in {:.0} minutes ({:.0} minutes of runs, {} at a time) on {}.\n\nmAP in percent (11 points, min IoU 0.5 of both boxes) on {} scenes of the {} split, detected boxes; {} seeds of weights, order and dropout; one detector and one set of scenes.\n",
+            command_line(),
+            seconds / 60.0,
+            spent / 60.0,
+            self.jobs,
+            machine(),
+            one.scenes,
+            one.split,
+            self.seeds
+        );
+        text.push_str(&rows_table(&rows));
+        text.push_str(&self.claims()?);
+        Ok(text)
+    }
+
+    /// Figures 1 and 4 with the full row's first seed.
+    fn claims(&self) -> anyhow::Result<String> {
+        let folder = self.out.join("full-0");
+        if read_result(&folder)?.is_none() {
+            return Ok(String::new());
+        }
+        let detector = Detector::load(&self.detector, Device::Cpu)?;
+        let size = detector.input()?;
+        let set = RenderedScenes::new(RenderedConfig { size, count: 1, ..RenderedConfig::default() })?;
+        let (model, _, _) = load_model(&folder, Device::Cpu).context("loading the full row")?;
+        let triples = same_place(size, CLAIM_SEED, CLAIM_SCENES)?;
+        let one = figure_1(&detector.model, &model, &triples, set.vocabulary())?;
+        let scenes = interference(size, CLAIM_SEED, CLAIM_SCENES)?;
+        let four = figure_4(&detector.model, &model, &scenes, set.vocabulary())?;
+        write_beside(
+            &self.out.join("claims.json"),
+            &serde_json::to_vec_pretty(&json!({"figure_1": one, "figure_4": four}))?,
+        )?;
+        let mut text = String::new();
+        let _ = writeln!(
+            text,
+            "\n## Figure 1: what tokens and cues are like\n\n{} triples of scenes with one person (seed {CLAIM_SEED}; {} more were missed by the detector), row RmLR, seed 0.\n\n{}",
+            one.triples,
+            one.missed,
+            figure_1_table(&one)
+        );
+        let _ = writeln!(
+            text,
+            "## Figure 4: what a neighbour's object changes\n\n{} scenes with and without an object between human and object, outside both boxes; row RmLR, seed 0, annotated boxes.\n\n{}",
+            four.scenes,
+            figure_4_table(&four)
+        );
+        Ok(text.trim_end().to_owned() + "\n")
+    }
+}
