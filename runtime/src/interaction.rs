@@ -1,9 +1,9 @@
 //! The interaction head: pairs and features in, verb logits out.
 
-use ndarray::{Array1, Array2, ArrayD, Ix2};
+use ndarray::{Array1, Array2, ArrayD, Axis, Ix2};
 
 use crate::bundle::ModelBundle;
-use crate::detector::Detection;
+use crate::detector::{Detection, Detector, ENTITY_TOKENS, is_feature};
 use crate::engine::{Dim, Engine, EngineError, GraphRequest, Model, Tensor, TensorSpec, display_shape};
 use crate::geometry::{BBox, Size};
 use crate::pairing::HumanObjectPair;
@@ -41,6 +41,22 @@ pub enum InteractionError {
         /// The input.
         name: String,
     },
+    /// Tokens that the head wants and the detector does not give.
+    #[error("interaction head `{file}`: it takes `entity_tokens`, and the detector's `decoder` names no `tokens`")]
+    MissingTokens {
+        /// The graph's file.
+        file: String,
+    },
+    /// Tokens of another width than the head's.
+    #[error("interaction head `{file}`: it takes tokens of width {expected}, the detector's are {found} wide")]
+    TokenWidth {
+        /// The graph's file.
+        file: String,
+        /// The head's width.
+        expected: usize,
+        /// The detector's width.
+        found: usize,
+    },
     /// The head answered with a number that is none.
     #[error("interaction head `{file}`: logit {verb} of pair {pair} is {value}: its weights are damaged")]
     NotFinite {
@@ -74,6 +90,10 @@ fn contract(name: &str, spec: &TensorSpec) -> Option<TensorSpec> {
         "pair_masks" => TensorSpec::f32(name, vec![rows("P"), spec.shape.get(1).cloned()?]),
         "human_index" | "object_index" | "object_class" => TensorSpec::i64(name, vec![rows("P")]),
         "spatial" => TensorSpec::f32(name, vec![rows("P"), Dim::Fixed(SPATIAL_LEN)]),
+        ENTITY_TOKENS => {
+            let width = spec.shape.get(1).filter(|d| matches!(d, Dim::Fixed(_))).cloned();
+            TensorSpec::f32(name, vec![rows("N"), width.unwrap_or_else(|| symbol("D (a number)"))])
+        }
         _ if is_feature(name) => {
             let [one, c, h, w] = spec.shape.as_slice() else { return None };
             (*one == Dim::Fixed(1))
@@ -81,11 +101,6 @@ fn contract(name: &str, spec: &TensorSpec) -> Option<TensorSpec> {
         }
         _ => return None,
     })
-}
-
-fn is_feature(name: &str) -> bool {
-    name == "feature"
-        || name.strip_prefix("feature_").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl InteractionHead {
@@ -109,7 +124,7 @@ impl InteractionHead {
                     return Err(broken(
                         &input.name,
                         found(),
-                        "feature, feature_1.. [1, C, h, w], entity_masks, pair_masks, human_index, object_index, spatial, object_class",
+                        "feature, feature_1.. [1, C, h, w], entity_masks, pair_masks, human_index, object_index, spatial, object_class, entity_tokens [N, D]",
                     ));
                 }
                 Some(want) if want != *input => {
@@ -123,6 +138,9 @@ impl InteractionHead {
             }
             if is_feature(&input.name) && !bundle.manifest().detector.taps.contains_key(&input.name) {
                 return Err(InteractionError::MissingFeature { file, name: input.name.clone() });
+            }
+            if input.name == ENTITY_TOKENS && bundle.manifest().detector.decoder.tokens().is_none() {
+                return Err(InteractionError::MissingTokens { file });
             }
         }
         for (i, input) in spec.inputs.iter().enumerate() {
@@ -168,9 +186,26 @@ impl InteractionHead {
         Ok(Self { model, file, inputs: spec.inputs.clone(), verbs })
     }
 
+    /// Checks what only the loaded detector can say: that its tokens are as wide as the head's.
+    ///
+    /// # Errors
+    /// [`InteractionError::MissingTokens`], [`InteractionError::TokenWidth`].
+    pub fn check_detector(&self, detector: &Detector) -> Result<(), InteractionError> {
+        let wanted = self.inputs.iter().find(|i| i.name == ENTITY_TOKENS).and_then(|i| i.shape.get(1));
+        let Some(Dim::Fixed(expected)) = wanted else { return Ok(()) };
+        match detector.token_width() {
+            None => Err(InteractionError::MissingTokens { file: self.file.clone() }),
+            Some(found) if found != *expected => {
+                Err(InteractionError::TokenWidth { file: self.file.clone(), expected: *expected, found })
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Verb logits `[P, V]` of the pairs, in their order. No pairs: an empty array, and the graph is not run.
     ///
-    /// `entities` in pixels of a picture of size `picture`; `features` are the detector's taps by head input.
+    /// `entities` in pixels of a picture of size `picture`; `features` by head input: the detector's taps and, where the head takes
+    /// them, [`ENTITY_TOKENS`] `[N, D]`, a row for each of `entities`.
     ///
     /// # Errors
     /// [`InteractionError`] when a feature is missing, the engine fails, or a logit is not finite.
@@ -181,12 +216,32 @@ impl InteractionHead {
         picture: Size,
         features: &[(String, Tensor)],
     ) -> Result<Array2<f32>, InteractionError> {
+        let rows: Vec<usize> = (0..entities.len()).collect();
+        let given = features.iter().find(|(n, _)| n == ENTITY_TOKENS).and_then(|(_, t)| t.shape().first());
+        if let Some(given) = given.filter(|g| **g != rows.len()) {
+            return Err(self.token_rows(*given, rows.len()));
+        }
+        self.run_on_rows(entities, pairs, picture, features, &rows)
+    }
+
+    /// As [`InteractionHead::run`], with tokens of more than the entities: entity `i` has row `rows[i]` of [`ENTITY_TOKENS`].
+    pub(crate) fn run_on_rows(
+        &self,
+        entities: &[Detection],
+        pairs: &[HumanObjectPair],
+        picture: Size,
+        features: &[(String, Tensor)],
+        rows: &[usize],
+    ) -> Result<Array2<f32>, InteractionError> {
         if pairs.is_empty() {
             return Ok(Array2::zeros((0, self.verbs)));
         }
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for spec in &self.inputs {
-            inputs.push(self.input(spec, entities, pairs, picture, features)?);
+            inputs.push(match spec.name.as_str() {
+                ENTITY_TOKENS => Tensor::F32(self.tokens(features, rows)?.into_dyn()),
+                _ => self.input(spec, entities, pairs, picture, features)?,
+            });
         }
         let engine = |cause| InteractionError::Engine { file: self.file.clone(), cause };
         let outputs = self.model.run(inputs).map_err(engine)?;
@@ -233,6 +288,27 @@ impl InteractionHead {
             }
             name => Tensor::F32(self.feature(features, name)?.clone()),
         })
+    }
+
+    /// Tokens of the entities `[N, D]`: the given rows of the detector's.
+    fn tokens(&self, features: &[(String, Tensor)], rows: &[usize]) -> Result<Array2<f32>, InteractionError> {
+        let found = features.iter().find(|(n, _)| n == ENTITY_TOKENS).and_then(|(_, t)| t.as_f32());
+        let all = found
+            .and_then(|t| t.view().into_dimensionality::<Ix2>().ok())
+            .ok_or_else(|| InteractionError::MissingTokens { file: self.file.clone() })?;
+        match rows.iter().find(|&&r| r >= all.nrows()) {
+            Some(row) => Err(self.token_rows(all.nrows(), row + 1)),
+            None => Ok(all.select(Axis(0), rows)),
+        }
+    }
+
+    fn token_rows(&self, found: usize, expected: usize) -> InteractionError {
+        InteractionError::Contract {
+            file: self.file.clone(),
+            name: ENTITY_TOKENS.into(),
+            found: format!("has {found} rows for {expected} detections"),
+            expected: "a row for each".into(),
+        }
     }
 
     fn feature<'f>(&self, features: &'f [(String, Tensor)], name: &str) -> Result<&'f ArrayD<f32>, InteractionError> {

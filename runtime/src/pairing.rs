@@ -51,12 +51,19 @@ pub struct HumanObjectPair {
 /// Of two boxes of a class with `IoU > iou` only the one with the higher score stays; equal scores keep the order of the input.
 /// Detections whose score or box is not finite are dropped.
 pub fn non_maximum_suppression(detections: &[Detection], iou: f32) -> Vec<Detection> {
-    let mut sorted: Vec<&Detection> = detections.iter().filter(|d| d.score.is_finite() && d.bbox.is_finite()).collect();
-    sorted.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let mut kept: Vec<Detection> = Vec::new();
-    for d in sorted {
-        if !kept.iter().any(|k| k.class == d.class && k.bbox.iou(&d.bbox) > iou) {
-            kept.push(d.clone());
+    suppressed(detections, iou).into_iter().map(|i| detections[i].clone()).collect()
+}
+
+/// Indices of what [`non_maximum_suppression`] keeps, by falling score.
+fn suppressed(detections: &[Detection], iou: f32) -> Vec<usize> {
+    let finite = |i: &usize| detections[*i].score.is_finite() && detections[*i].bbox.is_finite();
+    let mut sorted: Vec<usize> = (0..detections.len()).filter(finite).collect();
+    sorted.sort_by(|&a, &b| detections[b].score.total_cmp(&detections[a].score));
+    let mut kept: Vec<usize> = Vec::new();
+    for i in sorted {
+        let d = &detections[i];
+        if !kept.iter().map(|&k| &detections[k]).any(|k| k.class == d.class && k.bbox.iou(&d.bbox) > iou) {
+            kept.push(i);
         }
     }
     kept
@@ -66,10 +73,15 @@ pub fn non_maximum_suppression(detections: &[Detection], iou: f32) -> Vec<Detect
 ///
 /// Humans come first, each side by falling score.
 pub fn select_entities(detections: &[Detection], human: ObjectClass, spec: &PairingSpec) -> Vec<Detection> {
-    let kept = non_maximum_suppression(detections, spec.nms_iou);
-    let (humans, objects): (Vec<_>, Vec<_>) = kept.into_iter().partition(|d| d.class == human);
-    let side = |mut side: Vec<Detection>, bounds: Bounds| {
-        let reached = side.iter().take_while(|d| d.score >= spec.min_score).count();
+    select_entity_indices(detections, human, spec).into_iter().map(|i| detections[i].clone()).collect()
+}
+
+/// The indices of [`select_entities`] in `detections`, for whatever is kept row by row beside them.
+pub fn select_entity_indices(detections: &[Detection], human: ObjectClass, spec: &PairingSpec) -> Vec<usize> {
+    let kept = suppressed(detections, spec.nms_iou);
+    let (humans, objects): (Vec<_>, Vec<_>) = kept.into_iter().partition(|&i| detections[i].class == human);
+    let side = |mut side: Vec<usize>, bounds: Bounds| {
+        let reached = side.iter().take_while(|&&i| detections[i].score >= spec.min_score).count();
         side.truncate(reached.max(bounds.min).min(bounds.max));
         side
     };
@@ -122,6 +134,7 @@ mod tests {
             [0.01, 0.05, 0.03, 0.02, 0.04].iter().enumerate().map(|(i, s)| at(20.0 * i as f32, 0, *s)).collect();
         let kept = select_entities(&weak, PERSON, &spec);
         assert_eq!(kept.iter().map(|d| d.score).collect::<Vec<_>>(), [0.05, 0.04, 0.03]);
+        assert_eq!(select_entity_indices(&weak, PERSON, &spec), [1, 4, 2]);
 
         let many: Vec<_> = (0..40).map(|i| at(20.0 * i as f32, (i % 2) as u16, 0.5)).collect();
         let kept = select_entities(&many, PERSON, &spec);

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::fusion::{FusionSpec, fuse};
 use crate::geometry::Size;
 use crate::interaction::{InteractionError, InteractionHead};
-use crate::pairing::{PairingSpec, pair_entities, select_entities};
+use crate::pairing::{PairingSpec, pair_entities, select_entity_indices};
 use crate::preprocess::prepare;
 use crate::source::Frame;
 use crate::vocabulary::{Verb, Vocabulary};
@@ -91,9 +91,12 @@ impl HoiPipeline {
     /// # Errors
     /// [`PipelineError`] naming the file and what does not fit.
     pub fn new(bundle: &ModelBundle, engine: &dyn Engine) -> Result<Self, PipelineError> {
+        let detector = Detector::load(engine, bundle)?;
+        let head = InteractionHead::load(engine, bundle)?;
+        head.check_detector(&detector)?;
         Ok(Self {
-            detector: Detector::load(engine, bundle)?,
-            head: InteractionHead::load(engine, bundle)?,
+            detector,
+            head,
             vocabulary: bundle.vocabulary().clone(),
             pairing: bundle.manifest().pairing.clone(),
             fusion: bundle.manifest().fusion.clone(),
@@ -132,6 +135,8 @@ impl HoiPipeline {
 
     /// Everything after the detector: detections in pixels of a picture of size `size`, before NMS, to triplets.
     ///
+    /// `features` as [`DetectorOutput::features`](crate::detector::DetectorOutput): tokens have a row for each of `detections`.
+    ///
     /// # Errors
     /// [`PipelineError::Interaction`] when the head fails.
     pub fn interactions(
@@ -142,10 +147,11 @@ impl HoiPipeline {
     ) -> Result<FrameResult, PipelineError> {
         let mut clock = Clock::new();
         let human = self.vocabulary.human();
-        let entities = select_entities(detections, human, &self.pairing);
+        let chosen = select_entity_indices(detections, human, &self.pairing);
+        let entities: Vec<Detection> = chosen.iter().map(|&i| detections[i].clone()).collect();
         let pairs = pair_entities(&entities, human);
         let pairs_ms = clock.lap();
-        let logits = self.head.run(&entities, &pairs, size, features)?;
+        let logits = self.head.run_on_rows(&entities, &pairs, size, features, &chosen)?;
         let head_ms = clock.lap();
         let triplets = fuse(&entities, &pairs, logits.view(), &self.vocabulary, &self.fusion)
             .into_iter()

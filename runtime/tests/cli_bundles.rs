@@ -47,6 +47,38 @@ fn inspect_shows_what_a_bundle_is_wants_and_gives() {
 }
 
 #[test]
+fn inspect_shows_taps_and_tokens() {
+    let name = "deimv2_femto_416";
+    let graph = Path::new(ROOT).join(format!("../shared/data/weights/{name}.onnx"));
+    if !graph.exists() {
+        println!("skipped: {} is not there", graph.display());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("deim").display().to_string();
+    let (graph, description) = (graph.display().to_string(), format!("models/detectors/{name}.json"));
+    let output = hoi(&[
+        "bundle",
+        &out,
+        "--name",
+        "deim",
+        "--description",
+        "DEIM",
+        "--detector",
+        &graph,
+        "--detector-description",
+        &description,
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&hoi(&["inspect", &out]).stdout);
+    for part in ["family deim", "feature = /model/backbone/stages.2/", "entity_tokens [N, 96]", "layers.2/norm3"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    let output = hoi(&["bench", "--bundle", &out, "--seconds", "1", "--crowd", "2,2"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
 fn the_committed_bundle_is_the_one_in_the_program() {
     let json = |args: &[&str]| -> Value { serde_json::from_slice(&hoi(args).stdout).unwrap() };
     assert_eq!(json(&["inspect", "--json"])["manifest"], json(&["inspect", "models/nano", "--json"])["manifest"]);

@@ -48,6 +48,9 @@ pub struct Manifest {
     /// How a data set's labels map to the vocabulary: data set -> label -> `[verb, object or null]`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evaluation: BTreeMap<String, BTreeMap<String, (String, Option<String>)>>,
+    /// What a reader must know to take the bundle for what it is: choices where a paper leaves several open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// How the networks of a bundle divide the work.
@@ -77,7 +80,7 @@ pub struct HeadSpec {
     /// The graph's file.
     pub file: String,
     /// The inputs present, by the names of the head's contract: `feature`, `feature_1`, ..., `entity_masks`, `pair_masks`, `human_index`,
-    /// `object_index`, `spatial`, `object_class`.
+    /// `object_index`, `spatial`, `object_class`, `entity_tokens`.
     pub inputs: Vec<TensorSpec>,
     /// The outputs; `verb_logits [P, V]` must be among them.
     pub outputs: Vec<TensorSpec>,

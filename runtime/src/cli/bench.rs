@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
+use ndarray::ArrayD;
 use serde_json::{Map, Value, json};
 
 use super::{EngineArgs, wrong_usage};
-use crate::detector::Detection;
+use crate::detector::{Detection, ENTITY_TOKENS};
+use crate::engine::Tensor;
 use crate::geometry::{BBox, Size};
 use crate::pipeline::{HoiPipeline, Timings};
+use crate::preprocess::prepare;
 use crate::source::{Frame, ImageLimits, open_image};
 use crate::vocabulary::ObjectClass;
 
@@ -93,12 +96,19 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         Some(path) => open_image(path, &ImageLimits::default())?,
         None => test_pattern(),
     };
-    let people = args.crowd.map(|(h, o)| spread(&pipeline, h, o, &frame));
+    let people = match args.crowd {
+        Some((h, o)) => {
+            let people = spread(&pipeline, h, o, &frame);
+            let features = features(&pipeline, &frame, people.len())?;
+            Some((people, features))
+        }
+        None => None,
+    };
     let measure = |frame: &Frame| -> anyhow::Result<(Timings, usize, usize)> {
         let result = match &people {
-            Some(detections) => {
+            Some((detections, features)) => {
                 let size = Size::new(frame.pixels.width(), frame.pixels.height());
-                let mut result = pipeline.interactions(detections, &[], size)?;
+                let mut result = pipeline.interactions(detections, features, size)?;
                 let t = &mut result.timings;
                 t.total = t.pairs + t.head + t.fusion;
                 result
@@ -192,6 +202,22 @@ fn spread(pipeline: &HoiPipeline, humans: usize, objects: usize, frame: &Frame) 
             Detection { bbox: BBox::new(x, y, x + w * 0.9, y + h * 0.9), class, score: 0.9 - 0.001 * i as f32 }
         })
         .collect()
+}
+
+/// What the detector hands to the head for this frame, with tokens of zeros for a crowd that it has not seen.
+fn features(pipeline: &HoiPipeline, frame: &Frame, crowd: usize) -> anyhow::Result<Vec<(String, Tensor)>> {
+    let detector = pipeline.detector();
+    let mut features = Vec::new();
+    if !detector.spec().taps.is_empty() {
+        let (input, transform) = prepare(&frame.pixels, &detector.spec().input);
+        let size = Size::new(frame.pixels.width(), frame.pixels.height());
+        features = detector.detect(input, &transform, size)?.features;
+        features.retain(|(name, _)| name != ENTITY_TOKENS);
+    }
+    if let Some(width) = detector.token_width() {
+        features.push((ENTITY_TOKENS.to_owned(), Tensor::F32(ArrayD::zeros(vec![crowd, width]))));
+    }
+    Ok(features)
 }
 
 /// Largest resident memory of this process so far, where the system tells.

@@ -25,7 +25,7 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let bundle = load_bundle(args.bundle.as_ref())?;
     let engine = TractEngine::default();
     // What is shown has been loaded: a bundle that cannot run is an error here too.
-    HoiPipeline::new(&bundle, &engine)?;
+    let token_width = HoiPipeline::new(&bundle, &engine)?.detector().token_width();
     let manifest = bundle.manifest();
     let graphs = [&manifest.detector.file, &manifest.head.file]
         .map(|file| graph(&engine, &bundle, file).map(|model| (file.clone(), model)));
@@ -43,7 +43,7 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         writeln!(out, "{all}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    write_manifest(&mut out, &bundle, manifest)?;
+    write_manifest(&mut out, &bundle, manifest, token_width)?;
     for (file, model) in &graphs {
         writeln!(out, "graph {file} on {}", engine.name())?;
         for (what, tensors) in [("input", model.inputs()), ("output", model.outputs())] {
@@ -59,7 +59,12 @@ fn graph(engine: &TractEngine, bundle: &ModelBundle, file: &str) -> anyhow::Resu
     Ok(engine.load(bundle.file(file).unwrap_or_default(), &GraphRequest::default())?)
 }
 
-fn write_manifest(out: &mut impl Write, bundle: &ModelBundle, m: &Manifest) -> std::io::Result<()> {
+fn write_manifest(
+    out: &mut impl Write,
+    bundle: &ModelBundle,
+    m: &Manifest,
+    token_width: Option<usize>,
+) -> std::io::Result<()> {
     writeln!(out, "{} {}  ({})", m.name, m.version, bundle.origin().display())?;
     writeln!(out, "  {}", m.description)?;
     writeln!(out, "files")?;
@@ -84,6 +89,12 @@ fn write_manifest(out: &mut impl Write, bundle: &ModelBundle, m: &Manifest) -> s
         d.classes.len(),
         d.min_score
     )?;
+    for (input, tensor) in &d.taps {
+        writeln!(out, "tap       {input} = {tensor}")?;
+    }
+    if let (Some(tensor), Some(width)) = (d.decoder.tokens(), token_width) {
+        writeln!(out, "tokens    entity_tokens [N, {width}] = rows of {tensor}")?;
+    }
     let p = &m.pairing;
     writeln!(
         out,
@@ -101,6 +112,9 @@ fn write_manifest(out: &mut impl Write, bundle: &ModelBundle, m: &Manifest) -> s
     writeln!(out, "fusion    {:?}", m.fusion)?;
     for t in &m.training {
         writeln!(out, "trained   {}: {}; licence: {}; from {}", t.part, t.data, t.licence, t.source)?;
+    }
+    for note in &m.notes {
+        writeln!(out, "note      {note}")?;
     }
     for a in &m.accuracy {
         writeln!(

@@ -1,22 +1,24 @@
 //! Detectors: one file per family behind one trait; a tensor of the picture in, [`Detection`]s in pixels of the picture out.
 
 mod deim;
+mod detr;
 mod nanodet;
 mod ssd;
 mod yolox;
 
 use std::collections::BTreeMap;
 
-use ndarray::ArrayD;
+use ndarray::{Array2, ArrayD, Axis, Ix3};
 use serde::{Deserialize, Serialize};
 
 pub use deim::DeimSpec;
+pub use detr::DetrSpec;
 pub use nanodet::NanodetSpec;
 pub use ssd::SsdSpec;
 pub use yolox::YoloxSpec;
 
 use crate::bundle::ModelBundle;
-use crate::engine::{Dim, Engine, EngineError, GraphRequest, Model, Tensor, TensorSpec};
+use crate::engine::{Dim, ElementType, Engine, EngineError, GraphRequest, Model, Tensor, TensorSpec};
 use crate::geometry::{BBox, Size};
 use crate::preprocess::{InputSpec, ResizeRule, Transform};
 use crate::vocabulary::{ObjectClass, Vocabulary};
@@ -69,6 +71,9 @@ impl DetectorSpec {
         if !(1..=10_000).contains(&self.max_detections) {
             return Err(("max_detections".into(), format!("{} is not between 1 and 10000", self.max_detections)));
         }
+        if let Some(name) = self.taps.keys().find(|n| !is_feature(n)) {
+            return Err((format!("taps.{name}"), "a tap fills `feature`, `feature_1`, ... of the head".into()));
+        }
         if !self.taps.is_empty() && self.input.resize != (ResizeRule::Stretch {}) {
             // Masks are laid over a map that covers the whole picture.
             return Err(("taps".into(), "feature taps need the resize rule `stretch`".into()));
@@ -89,6 +94,8 @@ pub enum DecoderSpec {
     Yolox(YoloxSpec),
     /// DEIM and others of the DETR family whose graph decodes by itself.
     Deim(DeimSpec),
+    /// DETR: class logits and relative boxes of each query.
+    Detr(DetrSpec),
 }
 
 impl DecoderSpec {
@@ -99,6 +106,7 @@ impl DecoderSpec {
             Self::Nanodet(_) => "nanodet",
             Self::Yolox(_) => "yolox",
             Self::Deim(_) => "deim",
+            Self::Detr(_) => "detr",
         }
     }
 
@@ -108,8 +116,31 @@ impl DecoderSpec {
             Self::Nanodet(spec) => spec,
             Self::Yolox(spec) => spec,
             Self::Deim(spec) => spec,
+            Self::Detr(spec) => spec,
         }
     }
+
+    /// The tensor that holds a token of each query, where the manifest names one.
+    pub fn tokens(&self) -> Option<&str> {
+        self.decoder().tokens().map(|t| t.tensor)
+    }
+}
+
+/// The head input that [`DecoderSpec::tokens`] fill, a row for each detection.
+pub const ENTITY_TOKENS: &str = "entity_tokens";
+
+/// Whether a head input is a feature map: `feature`, `feature_1`, ...
+pub(crate) fn is_feature(name: &str) -> bool {
+    name == "feature"
+        || name.strip_prefix("feature_").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Where the tokens of a detector's queries come from.
+struct Tokens<'a> {
+    /// A tensor `[1, rows, D]`.
+    tensor: &'a str,
+    /// How many rows it must have; `None` where [`Candidate::query`] may name any.
+    rows: Option<usize>,
 }
 
 /// What a family knows: which tensors it reads, and how they become boxes.
@@ -130,6 +161,11 @@ trait Decoder: Send + Sync {
         Vec::new()
     }
 
+    /// The tokens that [`Candidate::query`] counts the rows of.
+    fn tokens(&self) -> Option<Tokens<'_>> {
+        None
+    }
+
     /// Candidates with `score >= min_score`; boxes in pixels of the network's input.
     fn decode(&self, tensors: &[&ArrayD<f32>], spec: &DetectorSpec) -> Vec<Candidate>;
 }
@@ -139,6 +175,8 @@ struct Candidate {
     box_in_input: BBox,
     class: usize,
     score: f32,
+    /// Row of the family's tokens; `None` in families without.
+    query: Option<usize>,
 }
 
 /// Largest finite value of a row with its column; `None` when there is none.
@@ -180,13 +218,28 @@ pub enum DetectorError {
         /// What the graph gives.
         found: String,
     },
+    /// The graph names a query that it has no token of.
+    #[error(
+        "detector `{file}`: query {query} has no row in `{tensor}` of shape {shape:?}: `token_index` names another tensor"
+    )]
+    NoToken {
+        /// The graph's file.
+        file: String,
+        /// The tensor of tokens.
+        tensor: String,
+        /// The query asked for.
+        query: usize,
+        /// The tensor's shape.
+        shape: Vec<usize>,
+    },
 }
 
 /// What a detector says of a picture.
 pub struct DetectorOutput {
     /// At most `max_detections`, by falling score, boxes in pixels of the picture and clipped to it; before NMS.
     pub detections: Vec<Detection>,
-    /// The feature taps: head input -> map `[1, C, h, w]`.
+    /// By head input: the maps `[1, C, h, w]` of the feature taps and, where the manifest names tokens, [`ENTITY_TOKENS`] `[N, D]` with a
+    /// row for each of `detections`.
     pub features: Vec<(String, Tensor)>,
 }
 
@@ -196,6 +249,7 @@ pub struct Detector {
     spec: DetectorSpec,
     classes: Vec<ObjectClass>,
     decoded: usize,
+    token_width: Option<usize>,
 }
 
 impl Detector {
@@ -212,9 +266,17 @@ impl Detector {
         inputs.extend(decoder.extra_inputs());
         let wanted = decoder.outputs(&spec);
         let mut outputs: Vec<String> = wanted.iter().map(|t| t.name.clone()).collect();
+        outputs.extend(decoder.tokens().map(|t| t.tensor.to_owned()));
         outputs.extend(spec.taps.values().cloned());
         let content = bundle.file(&spec.file).unwrap_or_default();
         let model = engine.load(content, &GraphRequest { inputs, outputs }).map_err(engine_error)?;
+        let misfit = |name: &str, expected: String, have: &TensorSpec| DetectorError::Shape {
+            file: spec.file.clone(),
+            tensor: name.to_owned(),
+            family: spec.decoder.family(),
+            expected,
+            found: crate::engine::display_shape(&have.shape),
+        };
         for (want, have) in wanted.iter().zip(model.outputs()) {
             let volume = |t: &TensorSpec| {
                 t.shape.iter().try_fold(1usize, |n, d| match d {
@@ -226,17 +288,25 @@ impl Detector {
             let squeezed =
                 |t: &TensorSpec| -> Vec<Dim> { t.shape.iter().filter(|d| **d != Dim::Fixed(1)).cloned().collect() };
             if volume(want) != volume(have) || squeezed(want) != squeezed(have) {
-                return Err(DetectorError::Shape {
-                    file: spec.file.clone(),
-                    tensor: want.name.clone(),
-                    family: spec.decoder.family(),
-                    expected: crate::engine::display_shape(&want.shape),
-                    found: crate::engine::display_shape(&have.shape),
-                });
+                return Err(misfit(&want.name, crate::engine::display_shape(&want.shape), have));
             }
         }
+        let token_width = match (decoder.tokens(), model.outputs().get(wanted.len())) {
+            (Some(tokens), Some(have)) => match have.shape.as_slice() {
+                [Dim::Fixed(1), Dim::Fixed(rows), Dim::Fixed(width)]
+                    if have.element == ElementType::F32 && tokens.rows.is_none_or(|r| r == *rows) =>
+                {
+                    Some(*width)
+                }
+                _ => {
+                    let rows = tokens.rows.map_or_else(|| "rows".to_owned(), |r| r.to_string());
+                    return Err(misfit(tokens.tensor, format!("f32 [1, {rows}, D]"), have));
+                }
+            },
+            _ => None,
+        };
         let classes = spec.classes.iter().filter_map(|n| bundle.vocabulary().object(n)).collect();
-        Ok(Self { model, decoded: wanted.len(), spec, classes })
+        Ok(Self { model, decoded: wanted.len(), spec, classes, token_width })
     }
 
     /// The `detector` section of the manifest.
@@ -244,10 +314,15 @@ impl Detector {
         &self.spec
     }
 
+    /// Width D of [`ENTITY_TOKENS`]; `None` when the manifest names no tokens.
+    pub fn token_width(&self) -> Option<usize> {
+        self.token_width
+    }
+
     /// Runs the network on a prepared input and decodes its boxes into pixels of the picture.
     ///
     /// # Errors
-    /// [`DetectorError::Engine`] when the engine fails.
+    /// [`DetectorError::Engine`] when the engine fails, [`DetectorError::NoToken`] when the graph's `token_index` is none.
     pub fn detect(
         &self,
         input: ArrayD<f32>,
@@ -259,7 +334,9 @@ impl Detector {
         inputs.extend(decoder.extra_values(self.spec.input.size()));
         let mut tensors =
             self.model.run(inputs).map_err(|cause| DetectorError::Engine { file: self.spec.file.clone(), cause })?;
-        let features = self.spec.taps.keys().cloned().zip(tensors.split_off(self.decoded)).collect();
+        let mut tapped = tensors.split_off(self.decoded).into_iter();
+        let tokens = self.token_width.and_then(|_| tapped.next());
+        let mut features: Vec<(String, Tensor)> = self.spec.taps.keys().cloned().zip(tapped).collect();
         let tensors: Vec<ArrayD<f32>> = tensors
             .into_iter()
             .map(|t| match t {
@@ -271,16 +348,40 @@ impl Detector {
         let mut candidates = decoder.decode(&views, &self.spec);
         candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
         candidates.truncate(self.spec.max_detections);
-        let detections = candidates
+        let (detections, queries): (Vec<_>, Vec<_>) = candidates
             .into_iter()
             .filter_map(|c| {
                 let bbox = transform.image_from_input(&c.box_in_input).clip(picture);
                 let class = *self.classes.get(c.class)?;
                 let score = c.score.clamp(0.0, 1.0);
-                (bbox.is_finite() && bbox.area() > 0.0).then_some(Detection { bbox, class, score })
+                (bbox.is_finite() && bbox.area() > 0.0).then_some((Detection { bbox, class, score }, c.query))
             })
-            .collect();
+            .unzip();
+        if let Some(tokens) = tokens {
+            let queries: Vec<usize> = queries.into_iter().flatten().collect();
+            features.push((ENTITY_TOKENS.to_owned(), Tensor::F32(self.token_rows(tokens, &queries)?.into_dyn())));
+        }
         Ok(DetectorOutput { detections, features })
+    }
+
+    /// The rows `queries` of `tokens` `[1, rows, D]`.
+    fn token_rows(&self, tokens: Tensor, queries: &[usize]) -> Result<Array2<f32>, DetectorError> {
+        let shape = tokens.shape().to_vec();
+        let error = |query| DetectorError::NoToken {
+            file: self.spec.file.clone(),
+            tensor: self.spec.decoder.tokens().unwrap_or_default().to_owned(),
+            query,
+            shape: shape.clone(),
+        };
+        let all = match tokens {
+            Tensor::F32(a) => a.into_dimensionality::<Ix3>().ok(),
+            Tensor::I64(_) => None,
+        };
+        let all = all.filter(|a| a.dim().0 == 1).ok_or_else(|| error(0))?;
+        match queries.iter().find(|&&q| q >= all.dim().1) {
+            Some(&query) => Err(error(query)),
+            None => Ok(all.index_axis(Axis(0), 0).select(Axis(0), queries)),
+        }
     }
 }
 
@@ -319,6 +420,11 @@ mod tests {
         let views: Vec<&ArrayD<f32>> = tensors.iter().collect();
         let candidates = spec.decoder.decoder().decode(&views, spec);
         candidates.into_iter().map(|c| (c.class, c.score, c.box_in_input.into())).collect()
+    }
+
+    pub(super) fn queries(spec: &DetectorSpec, tensors: &[ArrayD<f32>]) -> Vec<Option<usize>> {
+        let views: Vec<&ArrayD<f32>> = tensors.iter().collect();
+        spec.decoder.decoder().decode(&views, spec).into_iter().map(|c| c.query).collect()
     }
 
     #[test]

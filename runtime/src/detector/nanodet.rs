@@ -93,7 +93,7 @@ impl Decoder for NanodetSpec {
             let (cx, cy) = ((x + self.cell_offset) * stride, (y + self.cell_offset) * stride);
             let side = |j: usize| stride * expectation(&distances[j * self.bins..][..self.bins]);
             let box_in_input = BBox::new(cx - side(0), cy - side(1), cx + side(2), cy + side(3));
-            candidates.push(Candidate { box_in_input, class, score });
+            candidates.push(Candidate { box_in_input, class, score, query: None });
         }
         candidates
     }

@@ -126,7 +126,7 @@ impl Decoder for SsdSpec {
             let h = (code[2] / SIZE_SCALE).exp() * anchor.h;
             let w = (code[3] / SIZE_SCALE).exp() * anchor.w;
             let box_in_input = BBox::from_center(cx, cy, w, h).scale(input.width as f32, input.height as f32);
-            candidates.push(Candidate { box_in_input, class, score });
+            candidates.push(Candidate { box_in_input, class, score, query: None });
         }
         candidates
     }

@@ -56,7 +56,7 @@ impl Decoder for YoloxSpec {
                 row[2].exp() * stride,
                 row[3].exp() * stride,
             );
-            candidates.push(Candidate { box_in_input, class, score });
+            candidates.push(Candidate { box_in_input, class, score, query: None });
         }
         candidates
     }

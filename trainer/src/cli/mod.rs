@@ -1,8 +1,11 @@
 //! The command line: parse, build, run, print.
 
 mod detr;
+mod count;
+mod data;
 mod eval;
 mod layout;
+mod score;
 mod pictures;
 mod run;
 mod scenes;
@@ -24,12 +27,24 @@ enum Command {
     Detr(Box<detr::DetrArguments>),
     /// Train the layout head on HICO-DET's boxes and write it as ONNX
     Layout(layout::LayoutArguments),
+    /// Count a network's parameters and multiply-accumulates
+    Count(count::CountArguments),
+    /// Look at a data set's folder
+    Data {
+        #[command(subcommand)]
+        command: data::DataCommand,
+    },
     /// Draw rendered scenes as PNG files with their annotation, to look at
     Scenes(scenes::ScenesArguments),
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
         set: eval::EvalSet,
+    },
+    /// Score a file of predictions against a data set's annotation
+    Score {
+        #[command(subcommand)]
+        set: score::ScoreSet,
     },
 }
 
@@ -42,8 +57,11 @@ impl Cli {
         match self.command {
             Command::Detr(arguments) => arguments.run(),
             Command::Layout(arguments) => arguments.run(),
+            Command::Count(arguments) => arguments.run(),
+            Command::Data { command } => command.run(),
             Command::Scenes(arguments) => arguments.run(),
             Command::Eval { set } => set.run(),
+            Command::Score { set } => set.run(),
         }
     }
 }

@@ -7,8 +7,18 @@ use crate::eval::layout::LayoutScores;
 pub(super) const BOXES_GIVEN: &str =
     "boxes were given: annotated boxes, merged, no picture and no detector; this is not a detection result";
 
-fn row(name: &str, m: &MeanPrecision) -> String {
-    let cell = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
+/// A score in percent, a dash where there is none.
+pub(super) fn cell(v: Option<f64>) -> String {
+    v.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"))
+}
+
+/// The names of a row's columns.
+pub(super) fn head() -> String {
+    format!("  {:<14}{:>8}{:>8}{:>10}{:>26}\n", "", "Full", "Rare", "Non-rare", "without no_interaction")
+}
+
+/// A row of HICO-DET's means.
+pub(super) fn row(name: &str, m: &MeanPrecision) -> String {
     format!(
         "  {name:<14}{:>8}{:>8}{:>10}{:>26}\n",
         cell(m.full),
@@ -20,15 +30,7 @@ fn row(name: &str, m: &MeanPrecision) -> String {
 
 /// The table of one setting.
 pub(super) fn render(title: &str, s: &LayoutScores) -> String {
-    let mut text = format!(
-        "{title}, setting {}: mAP in percent ({BOXES_GIVEN})\n  {:<14}{:>8}{:>8}{:>10}{:>26}\n",
-        s.setting.name(),
-        "",
-        "Full",
-        "Rare",
-        "Non-rare",
-        "without no_interaction"
-    );
+    let mut text = format!("{title}, setting {}: mAP in percent ({BOXES_GIVEN})\n{}", s.setting.name(), head());
     text.push_str(&row("Default", &s.scores.default));
     if let Some(known) = &s.scores.known_object {
         text.push_str(&row("Known-Object", known));

@@ -5,7 +5,8 @@ use std::error::Error;
 use hoi_runtime::vocabulary::ObjectClass;
 use serde::Serialize;
 
-use super::hico_det::{EvaluationError, HicoDetEvaluator, HicoDetScores, TripletPrediction};
+use super::hico_det::{HicoDetEvaluator, HicoDetScores};
+use super::interactions::{EvaluationError, TripletPrediction};
 use crate::dataset::AnnotatedImage;
 use crate::dataset::hico_det::{InteractionTable, KnownObjectImages};
 use crate::dataset::layout::{Draw, LayoutSample, SceneSet, Setting};

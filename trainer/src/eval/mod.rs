@@ -2,4 +2,9 @@
 
 pub mod detection;
 pub mod hico_det;
+pub mod interactions;
 pub mod layout;
+pub mod precision;
+pub mod predictions;
+pub mod v_coco;
+pub mod zero_shot;

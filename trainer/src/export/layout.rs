@@ -2,39 +2,18 @@
 
 use std::path::Path;
 
-use hoi_quantize::onnx::{GraphBuilder, ModelProto, OnnxError, attr_int};
+use hoi_quantize::onnx::{GraphBuilder, ModelProto, attr_int};
 use hoi_runtime::bundle::{HeadDescription, HeadSpec, HeadTraining};
 use hoi_runtime::engine::{Dim, ElementType, TensorSpec};
 use hoi_runtime::spatial::SPATIAL_LEN;
 use hoi_runtime::vocabulary::VocabularySpec;
-use tch::{Device, Tensor};
 
-use super::{WriteError, write_beside};
+use super::weights::{ExportError, values};
+use super::write_beside;
 use crate::system::layout::LayoutNetwork;
 
 /// Name of the graph's file.
 pub const HEAD_FILE: &str = "interaction.onnx";
-
-/// Why a head could not be exported.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExportError {
-    /// The graph could not be encoded or written.
-    #[error("cannot write the graph")]
-    Graph(#[from] OnnxError),
-    /// The description could not be written.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// The description could not be encoded.
-    #[error("cannot encode the description of the head")]
-    Encode(#[from] serde_json::Error),
-    /// A weight is not a finite number.
-    #[error("weight `{name}` holds a value that is not a finite number")]
-    NotFinite {
-        /// The weight.
-        name: String,
-    },
-}
 
 /// Inputs of the head: `spatial` f32 `[P, 36]` and `object_class` i64 `[P]`.
 pub fn head_inputs() -> Vec<TensorSpec> {
@@ -48,14 +27,6 @@ pub fn head_inputs() -> Vec<TensorSpec> {
 /// Outputs of the head: `verb_logits` f32 `[P, V]`.
 pub fn head_outputs(verbs: usize) -> Vec<TensorSpec> {
     vec![TensorSpec::f32("verb_logits", vec![Dim::Symbol("P".into()), Dim::Fixed(verbs)])]
-}
-
-fn values(tensor: &Tensor) -> Vec<f32> {
-    let flat = tensor.detach().to_device(Device::Cpu).contiguous().view([-1]);
-    let mut values = vec![0f32; flat.numel()];
-    let count = values.len();
-    flat.copy_data(&mut values, count);
-    values
 }
 
 /// The network as an ONNX graph that takes raw spatial values (opset 17; the dimension P is symbolic and may be 0).

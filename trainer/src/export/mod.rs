@@ -1,12 +1,20 @@
 //! From a trained network to the files that a bundle is made of.
 
+mod detr;
+mod layers;
 mod layout;
+mod resnet;
+mod rmlr;
+mod weights;
 
 use std::path::{Path, PathBuf};
 
 use hoi_runtime::staged::StagedFile;
 
-pub use layout::{ExportError, HEAD_FILE, head_inputs, head_outputs, layout_graph, write_layout};
+pub use detr::{DETECTOR_FILE, DetrGraph};
+pub use layout::{HEAD_FILE, head_inputs, head_outputs, layout_graph, write_layout};
+pub use rmlr::{RmlrBundle, RmlrGraph, rmlr_fusion, write_rmlr_bundle};
+pub use weights::ExportError;
 
 /// A file could not be written.
 #[derive(Debug, thiserror::Error)]

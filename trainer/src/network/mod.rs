@@ -1,8 +1,9 @@
 //! Building blocks of the systems: backbones, transformers, detectors.
 //!
-//! Parameters live in a [`tch::nn::VarStore`] under the names of the public checkpoints, and start as PyTorch's layers start:
-//! the same values after the same [`tch::manual_seed`].
+//! Parameters live in a [`tch::nn::VarStore`] under the names of the public checkpoints. They start with the distributions of
+//! PyTorch's layers and of the papers; after the same [`tch::manual_seed`] with the same values.
 
+pub mod count;
 pub mod detr;
 pub mod init;
 mod names;
@@ -37,3 +38,5 @@ impl ConfigError {
         if right { Ok(()) } else { Err(Self { field, value: value.to_string(), expected: expected.into() }) }
     }
 }
+
+pub mod text;

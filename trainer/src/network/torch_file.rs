@@ -35,6 +35,10 @@ pub(super) fn read_zip(path: &Path) -> Result<Named, String> {
     let mut entry = |name: String| -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         let mut entry = archive.by_name(&name).map_err(|e| format!("{name}: {e}"))?;
+        // Nor can an entry then be larger than the file.
+        if entry.compression() != zip::CompressionMethod::Stored {
+            return Err(format!("{name} is compressed, so torch.save did not write it"));
+        }
         entry.read_to_end(&mut bytes).map_err(|e| format!("{name}: {e}"))?;
         Ok(bytes)
     };

@@ -7,15 +7,15 @@ use serde_json::Value;
 
 use crate::tiny::TinyData;
 
-fn hoi_train(arguments: &[&str]) -> Output {
+pub fn hoi_train(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hoi-train")).args(arguments).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn path(path: &Path) -> &str {
+pub fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 

@@ -2,13 +2,22 @@
 #![allow(clippy::unwrap_used)]
 
 mod command;
+mod count;
+mod data_check;
+mod dataset;
 mod detr;
 mod export;
 mod loader;
 mod network;
 mod published;
+mod text;
+mod score_hico;
+mod score_v_coco;
+mod slow_scores;
+mod reference;
 mod run;
 mod scenes;
 mod tiny;
 mod training;
 mod weights;
+mod v_coco_data;

@@ -55,7 +55,7 @@ fn damaged_files() {
     let path = folder.path().join("damaged.pth");
     for name in ["archive.pth", "older.pth", "visual.safetensors"] {
         let whole = std::fs::read(reference(name)).unwrap();
-        let step = (whole.len() / 200).max(1);
+        let step = (whole.len() / 60).max(1);
         for end in (0..whole.len() - 1).step_by(step) {
             std::fs::write(&path, &whole[..end]).unwrap();
             let error = StateDict::read(&path).unwrap_err();

@@ -29,6 +29,11 @@ pub struct KnownObjectImages {
 }
 
 impl KnownObjectImages {
+    /// Objects with a list of images.
+    pub fn object_count(&self) -> usize {
+        self.images.len()
+    }
+
     /// Image sets, and for each interaction which of them is its own.
     ///
     /// # Panics

@@ -135,11 +135,12 @@ pub struct ImageLabels {
     pub negative: usize,
 }
 
-/// Reads one split of `anno.mat`: for each interaction which images show it (1), may show it (0), do not (-1); NaN is not labelled.
+/// Reads one split of `anno.mat`: the numbers of its images, and for each interaction which of them show it (1), may show it (0), do not (-1); NaN is not
+/// labelled.
 ///
 /// # Errors
 /// [`DatasetError`] naming the file and what does not fit.
-pub fn read_image_labels(path: &Path, split: Split) -> Result<Vec<ImageLabels>, DatasetError> {
+pub fn read_image_labels(path: &Path, split: Split) -> Result<(Vec<u64>, Vec<ImageLabels>), DatasetError> {
     let (list, matrix) = match split {
         Split::Train => ("list_train", "anno_train"),
         Split::Test => ("list_test", "anno_test"),
@@ -171,5 +172,5 @@ pub fn read_image_labels(path: &Path, split: Split) -> Result<Vec<ImageLabels>, 
             }
         }
     }
-    Ok(labels)
+    Ok((numbers, labels))
 }

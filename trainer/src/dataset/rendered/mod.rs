@@ -5,6 +5,7 @@
 //! that of pairs in which nothing is done. What a person does can only be read from limbs.
 
 mod background;
+mod body;
 mod layout;
 mod object;
 mod person;
@@ -12,6 +13,7 @@ mod scene;
 mod shape;
 mod special;
 mod vocabulary;
+mod zone;
 
 use hoi_runtime::geometry::Size;
 use hoi_runtime::vocabulary::{Interaction, Vocabulary, VocabularyError};

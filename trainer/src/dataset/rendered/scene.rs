@@ -9,9 +9,10 @@ use rand_chacha::ChaCha8Rng;
 use tiny_skia::Pixmap;
 
 use super::background;
+use super::body::{Deed, Looks, Needs};
 use super::layout::{Layout, Placed, unit};
 use super::object::object;
-use super::person::{Deed, Looks, Needs, person};
+use super::person::person;
 use super::shape::Drawing;
 use super::vocabulary::{Act, Kind, verb_sets};
 use crate::dataset::{AnnotatedPicture, EntityLabel, PairLabel};

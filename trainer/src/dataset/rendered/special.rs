@@ -4,9 +4,10 @@ use hoi_runtime::geometry::{BBox, Size};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::layout::{Layout, beside, coin, draw_class, person_box, unit};
+use super::layout::{Layout, unit};
 use super::scene::{ActingPair, RenderedScene, draw_verbs};
 use super::vocabulary::{Act, Kind};
+use super::zone::{beside, coin, draw_class, person_box};
 use super::{RenderedError, check_size, generator};
 
 /// Purposes of generators, beyond those of the splits.

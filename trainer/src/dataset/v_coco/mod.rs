@@ -39,7 +39,7 @@ use serde::Deserialize;
 use super::folder::find;
 use super::{DatasetError, EntityLabel, read_json};
 pub use classes::{ACTIONS, Action, ActionRole, ActionRoles, Role};
-pub use official::read_official;
+pub use official::{official_positives, read_official};
 pub use pairs::read_pairs;
 pub use pictures::{VCocoPictures, picture_folder, picture_names};
 pub use qpic::read_qpic;

@@ -1,6 +1,6 @@
 //! The official `vcoco_*.json`, which point at annotations of a COCO instances file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use hoi_runtime::vocabulary::ObjectClass;
@@ -49,6 +49,22 @@ fn read_rows(path: &Path) -> Result<Vec<ActionRow>, DatasetError> {
         }
     }
     Ok(rows)
+}
+
+/// Counts of official files without the instances that they point into: images, and persons that do each of [`ACTIONS`].
+///
+/// # Errors
+/// [`DatasetError`] naming the file that is not such a document.
+pub fn official_positives(annotation: &[PathBuf]) -> Result<(usize, Vec<usize>), DatasetError> {
+    let mut images = BTreeSet::new();
+    let mut positives = vec![0; ACTIONS.len()];
+    for path in annotation {
+        for (count, row) in positives.iter_mut().zip(read_rows(path)?) {
+            *count += row.label.iter().filter(|label| **label == 1).count();
+            images.extend(row.image_id);
+        }
+    }
+    Ok((images.len(), positives))
 }
 
 /// Where a COCO annotation is in its image.

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use super::*;
 use crate::dataset::AnnotatedPair;
 use crate::dataset::hico_det::tests::table;
+use crate::eval::precision::eleven_point_precision;
 
 const H: [f32; 4] = [0., 0., 10., 10.];
 const O: [f32; 4] = [20., 0., 30., 10.];

@@ -1,121 +1,13 @@
-//! Reads the pickles of `torch.save`, without running what they name: tensors are rebuilt, every other object is left opaque.
+//! The stack machine.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use tch::Kind;
-
-/// What a pickle holds. Lists and dictionaries are shared, since they grow after they are remembered.
-#[derive(Clone, Debug)]
-pub(super) enum Value {
-    None,
-    Int(i64),
-    Text(Rc<str>),
-    Tuple(Rc<[Value]>),
-    List(Rc<RefCell<Vec<Value>>>),
-    Dict(Rc<RefCell<Vec<(Value, Value)>>>),
-    /// `module.name`.
-    Global(Rc<str>),
-    Storage(Rc<Storage>),
-    Tensor(Rc<View>),
-    /// Anything else.
-    Opaque,
-}
-
-/// Values kept outside of the pickle.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Storage {
-    pub(super) key: String,
-    pub(super) kind: Kind,
-    /// Number of values.
-    pub(super) len: usize,
-}
-
-/// A tensor: a view of a storage.
-#[derive(Clone, Debug)]
-pub(super) struct View {
-    pub(super) storage: Rc<Storage>,
-    pub(super) offset: i64,
-    pub(super) size: Vec<i64>,
-    pub(super) stride: Vec<i64>,
-}
-
-impl Value {
-    fn dict() -> Self {
-        Self::Dict(Rc::default())
-    }
-
-    /// What a dictionary says under a name.
-    pub(super) fn get(&self, name: &str) -> Option<Value> {
-        let Self::Dict(entries) = self else { return None };
-        let entries = entries.borrow();
-        let found = entries.iter().rev().find(|(key, _)| matches!(key, Value::Text(text) if &**text == name));
-        found.map(|(_, value)| value.clone())
-    }
-
-    /// Integers of a tuple or list.
-    fn integers(&self) -> Option<Vec<i64>> {
-        let whole = |values: &[Value]| {
-            values.iter().map(|v| if let Value::Int(i) = v { Some(*i) } else { None }).collect::<Option<Vec<_>>>()
-        };
-        match self {
-            Self::Tuple(values) => whole(values),
-            Self::List(values) => whole(&values.borrow()),
-            _ => None,
-        }
-    }
-}
-
-/// Kind of the values in a storage class of `torch`.
-fn kind_of(class: &str) -> Option<Kind> {
-    Some(match class.strip_prefix("torch.")? {
-        "DoubleStorage" => Kind::Double,
-        "FloatStorage" => Kind::Float,
-        "HalfStorage" => Kind::Half,
-        "BFloat16Storage" => Kind::BFloat16,
-        "LongStorage" => Kind::Int64,
-        "IntStorage" => Kind::Int,
-        "ShortStorage" => Kind::Int16,
-        "CharStorage" => Kind::Int8,
-        "ByteStorage" => Kind::Uint8,
-        "BoolStorage" => Kind::Bool,
-        _ => return None,
-    })
-}
-
-/// One pickle.
-#[derive(Debug)]
-pub(super) struct Pickle {
-    pub(super) value: Value,
-    /// Bytes it took.
-    pub(super) taken: usize,
-    /// Every storage it names.
-    pub(super) storages: Vec<Rc<Storage>>,
-}
-
-/// Reads one pickle from the front of `bytes`.
-///
-/// # Errors
-/// What is wrong, and at which byte.
-pub(super) fn read(bytes: &[u8]) -> Result<Pickle, String> {
-    let mut machine =
-        Machine { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), storages: Vec::new() };
-    loop {
-        let start = machine.at;
-        match machine.step() {
-            Ok(false) => {}
-            Ok(true) => {
-                let value = machine.pop().map_err(|what| format!("{what} at byte {start}"))?;
-                return Ok(Pickle { value, taken: machine.at, storages: machine.storages });
-            }
-            Err(what) => return Err(format!("{what} at byte {start} of the pickle")),
-        }
-    }
-}
+use super::{Pickle, Step, Storage, Value, call, storage};
 
 /// The stack machine that a pickle is a program for.
-struct Machine<'a> {
+pub(super) struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     stack: Vec<Value>,
@@ -124,9 +16,23 @@ struct Machine<'a> {
     storages: Vec<Rc<Storage>>,
 }
 
-type Step<T> = Result<T, String>;
-
 impl<'a> Machine<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), storages: Vec::new() }
+    }
+
+    /// Runs to the end.
+    pub(super) fn run(mut self) -> Step<Pickle> {
+        loop {
+            let start = self.at;
+            let place = |what: String| format!("{what} at byte {start} of the pickle");
+            if self.step().map_err(place)? {
+                let value = self.pop().map_err(place)?;
+                return Ok(Pickle { value, taken: self.at, storages: self.storages });
+            }
+        }
+    }
+
     fn take(&mut self, count: usize) -> Step<&'a [u8]> {
         let end = self.at.checked_add(count).filter(|&end| end <= self.bytes.len());
         let end = end.ok_or_else(|| "the file ends".to_owned())?;
@@ -360,36 +266,4 @@ fn long(bytes: &[u8]) -> Value {
     let mut whole = [fill; 8];
     whole[..bytes.len()].copy_from_slice(bytes);
     Value::Int(i64::from_le_bytes(whole))
-}
-
-fn call(function: &Value, arguments: &Value) -> Step<Value> {
-    let (Value::Global(name), Value::Tuple(arguments)) = (function, arguments) else { return Ok(Value::Opaque) };
-    match (&**name, &arguments[..]) {
-        ("collections.OrderedDict", []) => Ok(Value::dict()),
-        ("torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor", [storage, offset, size, stride, ..]) => {
-            let (Value::Storage(storage), Value::Int(offset), Some(size), Some(stride)) =
-                (storage, offset, size.integers(), stride.integers())
-            else {
-                return Err("a tensor without storage, offset, size and stride".to_owned());
-            };
-            Ok(Value::Tensor(Rc::new(View { storage: storage.clone(), offset: *offset, size, stride })))
-        }
-        ("torch._utils._rebuild_parameter", [tensor, ..]) => Ok(tensor.clone()),
-        _ => Ok(Value::Opaque),
-    }
-}
-
-fn storage(id: &Value) -> Step<Storage> {
-    let wrong = || "a storage of unknown form".to_owned();
-    let Value::Tuple(parts) = id else { return Err(wrong()) };
-    let [Value::Text(tag), Value::Global(class), Value::Text(key), _location, Value::Int(len), view @ ..] = &parts[..]
-    else {
-        return Err(wrong());
-    };
-    if &**tag != "storage" || !matches!(view, [] | [Value::None]) {
-        return Err(wrong());
-    }
-    let kind = kind_of(class).ok_or_else(|| format!("a storage of the class {class}, which is unknown"))?;
-    let len = usize::try_from(*len).map_err(|_| wrong())?;
-    Ok(Storage { key: key.to_string(), kind, len })
 }

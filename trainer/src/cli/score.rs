@@ -1,0 +1,177 @@
+//! `hoi-train score`.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use flate2::read::MultiGzDecoder;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::table;
+use crate::dataset::hico_det::HicoDet;
+use crate::eval::hico_det::HicoDetEvaluator;
+use crate::eval::predictions::{Prediction, PredictionReader, PredictionsError, Taken, take_all};
+use crate::eval::zero_shot::ZeroShotMeans;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ScoreSet {
+    /// HICO-DET's test split: Default and Known-Object, all, rare and non-rare
+    HicoDet(HicoDetArguments),
+}
+
+impl ScoreSet {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::HicoDet(arguments) => arguments.run(),
+        }
+    }
+}
+
+/// Interactions that training did not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ZeroShotChoice {
+    /// 120 rare ones
+    RfUc,
+    /// 120 frequent ones
+    NfUc,
+    /// Five draws of 120, each verb and object seen
+    Uc,
+    /// All of 12 objects
+    Uo,
+    /// All of 20 verbs
+    Uv,
+}
+
+impl ZeroShotChoice {
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
+    }
+
+    /// Names of its lists.
+    fn lists(self) -> Vec<String> {
+        match self {
+            Self::Uc => (0..5).map(|draw| format!("uc{draw}")).collect(),
+            single => vec![single.name().replace('-', "_")],
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HicoDetArguments {
+    /// JSON lines, one image a line; a name ending in .gz is unpacked
+    #[arg(long, value_name = "FILE")]
+    predictions: PathBuf,
+    /// Folder of HICO-DET's annotations
+    #[arg(long, value_name = "DIR")]
+    root: PathBuf,
+    /// Score the unseen and the seen interactions of a zero-shot split apart
+    #[arg(long, value_enum, requires = "splits")]
+    split: Option<ZeroShotChoice>,
+    /// The lists of unseen interactions: zero_shot_splits.json
+    #[arg(long, value_name = "FILE", requires = "split")]
+    splits: Option<PathBuf>,
+    /// Seed of the order of equal scores
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// One JSON object a line on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+impl HicoDetArguments {
+    fn run(self) -> anyhow::Result<()> {
+        let data = HicoDet::open(&self.root)?;
+        let images = data.test()?;
+        let known = data.known_objects()?;
+        let unseen = self.unseen()?;
+        let mut evaluator = HicoDetEvaluator::new(data.table(), &images, Some(&known), self.seed);
+        let numbers: HashMap<&str, u64> = images.iter().map(|i| (i.name.as_str(), i.number)).collect();
+        let taken = read_all(&self.predictions, &numbers, |number, list| evaluator.add_image(number, list))?;
+        let scores = evaluator.finish();
+        let zero_shot = unseen.map(|lists| {
+            let draws: Result<Vec<_>, _> =
+                lists.iter().map(|list| ZeroShotMeans::new(&scores.per_interaction, list)).collect();
+            anyhow::Ok((draws?, lists.len()))
+        });
+        let zero_shot = zero_shot.transpose()?.map(|(draws, count)| (ZeroShotMeans::mean(&draws), count));
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let mut line = serde_json::to_value(&scores)?;
+            describe(&mut line, "hico-det test", &self.predictions, images.len(), taken, self.seed);
+            if let (Some((means, draws)), Some(split)) = (zero_shot, self.split) {
+                line["zero_shot"] = serde_json::to_value(means)?;
+                line["zero_shot"]["split"] = json!(split.name());
+                line["zero_shot"]["draws"] = json!(draws);
+            }
+            writeln!(out, "{line}")?;
+            return Ok(());
+        }
+        writeln!(out, "HICO-DET test: mAP in percent, {}", counted(images.len(), taken))?;
+        write!(out, "{}{}", table::head(), table::row("Default", &scores.default))?;
+        if let Some(known) = &scores.known_object {
+            write!(out, "{}", table::row("Known-Object", known))?;
+        }
+        if let (Some((means, draws)), Some(split)) = (zero_shot, self.split) {
+            let [unseen, seen, full] = [means.unseen, means.seen, means.full].map(table::cell);
+            let of = if draws > 1 { format!(", mean of {draws} lists") } else { String::new() };
+            writeln!(out, "  {}{of}, Default: unseen {unseen}, seen {seen}, full {full}", split.name())?;
+        }
+        Ok(())
+    }
+
+    /// The lists of unseen interactions of the chosen split.
+    fn unseen(&self) -> anyhow::Result<Option<Vec<Vec<usize>>>> {
+        let (Some(split), Some(path)) = (self.split, &self.splits) else { return Ok(None) };
+        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let lists: HashMap<String, Value> = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is not an object of lists of interactions", path.display()))?;
+        let list = |name: String| {
+            let value = lists.get(&name).with_context(|| format!("{} has no list `{name}`", path.display()))?;
+            serde_json::from_value(value.clone())
+                .with_context(|| format!("{}: `{name}` is not a list of interactions", path.display()))
+        };
+        split.lists().into_iter().map(list).collect::<anyhow::Result<_>>().map(Some)
+    }
+}
+
+/// Reads a file of predictions with a bar of the bytes read.
+fn read_all<T: Prediction>(
+    path: &Path,
+    numbers: &HashMap<&str, u64>,
+    add: impl FnMut(u64, &[T]) -> Result<(), crate::eval::interactions::EvaluationError>,
+) -> anyhow::Result<Taken> {
+    let read = |source| PredictionsError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(read)?;
+    let bytes = file.metadata().map_err(read)?.len();
+    // Drawn where standard error is a terminal.
+    let progress = ProgressBar::new(bytes);
+    let template = "{bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+    progress.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let file = progress.wrap_read(file);
+    let input: Box<dyn BufRead> = if path.extension().is_some_and(|e| e == "gz") {
+        Box::new(BufReader::new(MultiGzDecoder::new(file)))
+    } else {
+        Box::new(BufReader::with_capacity(1 << 18, file))
+    };
+    let taken = take_all(PredictionReader::new(input, path), numbers, add);
+    progress.finish_and_clear();
+    Ok(taken?)
+}
+
+fn counted(images: usize, taken: Taken) -> String {
+    format!("{images} images, {} predictions for {} of them", taken.triplets, taken.images)
+}
+
+/// What every line says beside the scores.
+fn describe(line: &mut Value, set: &str, predictions: &Path, images: usize, taken: Taken, seed: u64) {
+    line["set"] = json!(set);
+    line["predictions"] = json!(predictions);
+    line["images"] = json!(images);
+    line["images_with_predictions"] = json!(taken.images);
+    line["triplets"] = json!(taken.triplets);
+    line["seed"] = json!(seed);
+}

@@ -1,0 +1,128 @@
+//! Weights by the names of their network, and what can be wrong with them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+
+use hoi_quantize::onnx::OnnxError;
+use hoi_runtime::bundle::BundleError;
+use tch::{Device, Kind, Tensor};
+
+use super::WriteError;
+use crate::network::ConfigError;
+
+/// Why a network could not be exported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The graph could not be encoded or written.
+    #[error("cannot write the graph")]
+    Graph(#[from] OnnxError),
+    /// The description could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The description could not be encoded.
+    #[error("cannot encode the description of the head")]
+    Encode(#[from] serde_json::Error),
+    /// The bundle could not be written, or refuses what it was given.
+    #[error("cannot write the bundle")]
+    Bundle(#[from] BundleError),
+    /// The network's sizes contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A weight is not a finite number.
+    #[error("weight `{name}` holds a value that is not a finite number")]
+    NotFinite {
+        /// The weight.
+        name: String,
+    },
+    /// A weight that the graph needs is not there.
+    #[error("weight `{name}` is missing; it should have the shape {expected}")]
+    MissingWeight {
+        /// The weight.
+        name: String,
+        /// Its shape, `*` where any length would do.
+        expected: String,
+    },
+    /// A weight of another shape.
+    #[error("weight `{name}` has the shape {found:?}; the graph needs {expected}")]
+    WeightShape {
+        /// The weight.
+        name: String,
+        /// The shape that would be right, `*` where any length would do.
+        expected: String,
+        /// Its shape.
+        found: Vec<i64>,
+    },
+    /// A weight that the graph has no use for: network and graph are not the same.
+    #[error("weight `{name}` would be lost: the graph as described does not use it")]
+    UnusedWeight {
+        /// The weight.
+        name: String,
+    },
+    /// A weight that serves training alone.
+    #[error("weight `{name}` belongs to training; leave everything under `{prefix}` out of what is exported")]
+    TrainingOnly {
+        /// The weight.
+        name: String,
+        /// Where such weights live.
+        prefix: &'static str,
+    },
+}
+
+/// Named tensors, of which each must be taken once all is said.
+pub(super) struct Weights<'a> {
+    tensors: &'a HashMap<String, Tensor>,
+    taken: RefCell<BTreeSet<String>>,
+}
+
+/// Any length, in the shape that [`Weights::take`] expects.
+pub(super) const ANY: i64 = -1;
+
+impl<'a> Weights<'a> {
+    pub(super) fn new(tensors: &'a HashMap<String, Tensor>) -> Self {
+        Self { tensors, taken: RefCell::default() }
+    }
+
+    /// A weight as f32 on the CPU, without gradient.
+    ///
+    /// # Errors
+    /// [`ExportError::MissingWeight`], [`ExportError::WeightShape`] when a length differs that is not [`ANY`].
+    pub(super) fn take(&self, name: &str, shape: &[i64]) -> Result<Tensor, ExportError> {
+        let expected = || {
+            let lengths: Vec<String> =
+                shape.iter().map(|&n| if n == ANY { "*".to_owned() } else { n.to_string() }).collect();
+            format!("[{}]", lengths.join(", "))
+        };
+        let tensor = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| ExportError::MissingWeight { name: name.to_owned(), expected: expected() })?;
+        let found = tensor.size();
+        if found.len() != shape.len() || found.iter().zip(shape).any(|(f, s)| *s != ANY && f != s) {
+            return Err(ExportError::WeightShape { name: name.to_owned(), expected: expected(), found });
+        }
+        self.taken.borrow_mut().insert(name.to_owned());
+        Ok(tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float))
+    }
+
+    /// Whether every weight was taken.
+    ///
+    /// # Errors
+    /// [`ExportError::UnusedWeight`] with the first name that was not.
+    pub(super) fn all_taken(&self) -> Result<(), ExportError> {
+        let taken = self.taken.borrow();
+        match self.tensors.keys().filter(|name| !taken.contains(*name)).min() {
+            Some(name) => Err(ExportError::UnusedWeight { name: name.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The values of an f32 tensor, row-major.
+pub(super) fn values(tensor: &Tensor) -> Vec<f32> {
+    let flat = tensor.detach().to_device(Device::Cpu).contiguous().view([-1]);
+    let mut values = vec![0f32; flat.numel()];
+    let count = values.len();
+    flat.copy_data(&mut values, count);
+    values
+}
