@@ -135,7 +135,7 @@ pub fn evaluate(
     });
     walked.map_err(|e| match e {
         LoaderError::TooManySkipped { limit, name, source, .. } => {
-            RunError::Picture { limit, name, source: source.into() }
+            RunError::Picture { limit, name, source }
         }
         other => RunError::Loader { reason: other.to_string() },
     })?;

@@ -112,7 +112,7 @@ impl<'a> EpochSteps<'a> {
                 Err(RunError::Loader { reason: format!("{what}: {reason}") }.into())
             }
             Err(LoaderError::TooManySkipped { limit, name, source, .. }) => {
-                Err(RunError::Picture { limit: limit + skipped, name, source: source.into() }.into())
+                Err(RunError::Picture { limit: limit + skipped, name, source }.into())
             }
             Err(LoaderError::ThreadStopped { name }) => {
                 Err(RunError::Loader { reason: format!("reading {name} stopped a thread") }.into())
