@@ -1,14 +1,14 @@
 //! The command line: parse, build, run, print.
 
-mod detr;
 mod count;
 mod data;
+mod detr;
 mod eval;
 mod layout;
-mod score;
 mod pictures;
 mod run;
 mod scenes;
+mod score;
 mod table;
 
 use clap::{Parser, Subcommand};
