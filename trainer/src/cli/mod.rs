@@ -1,14 +1,14 @@
 //! The command line: parse, build, run, print.
 
-mod detr;
 mod count;
 mod data;
+mod detr;
 mod eval;
 mod layout;
-mod score;
 mod pictures;
 mod run;
 mod scenes;
+mod score;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -24,7 +24,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Train the detector of the two-stage systems, DETR
-    Detr(detr::DetrArguments),
+    Detr(Box<detr::DetrArguments>),
     /// Train the layout head on HICO-DET's boxes and write it as ONNX
     Layout(layout::LayoutArguments),
     /// Count a network's parameters and multiply-accumulates
