@@ -44,6 +44,7 @@ fn detr(norm: Norm, dilate_last: bool) -> (VarStore, Detr) {
         decoder_layers: 2,
         feed_forward: 48,
         queries: 20,
+        place_input: dilate_last,
         ..DetrConfig::full(backbone, 80)
     };
     seeded(1, || {

@@ -20,7 +20,7 @@ pub(super) struct DetrArguments {
     /// Network, loss and input from a JSON file (as `settings` in a trained detector's config.json) in place of --config's
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// COCO checkpoint to start from (safetensors, the published keys)
+    /// Checkpoint to start from: a published one of COCO (.pth or safetensors), or a trained model.safetensors
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     #[command(flatten)]

@@ -26,7 +26,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Train the detector of the two-stage systems, DETR
-    Detr(detr::DetrArguments),
+    Detr(Box<detr::DetrArguments>),
     /// Train the layout head on HICO-DET's boxes and write it as ONNX
     Layout(layout::LayoutArguments),
     /// Train RmLR's head over a frozen detector and score it

@@ -97,6 +97,9 @@ impl DetrGraph<'_> {
         };
         let mut memory = project(graph, feature, "input_proj", config.width)?;
         let position = position(graph, feature, config.width)?;
+        if config.place_input {
+            memory = graph.op("Add", &[&memory, &position], "transformer.encoder.placed", vec![]);
+        }
         for n in 0..config.encoder_layers {
             let key = format!("transformer.encoder.layers.{n}");
             memory = graph.encoder_layer(&memory, Some(&position), &key, &sizes)?;

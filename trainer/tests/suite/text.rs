@@ -155,6 +155,14 @@ fn weights_of_models_with_a_head_and_old_names_load() {
 }
 
 #[test]
+fn a_pickle_of_a_plain_dict_loads() {
+    let folder = copy("bert", &["config.json", "tokenizer.json", "pytorch_model.bin"]);
+    let text = texts(&["human hold cup", "human ride bicycle"]);
+    let (pickle, safetensors) = (load(folder.path()), load(&reference("bert")));
+    assert!(same(&pickle.encode_joined(&text).unwrap(), &safetensors.encode_joined(&text).unwrap()));
+}
+
+#[test]
 fn a_sub_sentence_has_blanks_for_underscores() {
     for (verb, object, expected) in [
         ("ride", "bicycle", "human ride bicycle"),

@@ -98,7 +98,7 @@ impl Sums {
 /// Every name of one kind of columns, in the order of first appearance.
 pub(super) fn names(log: &[EpochRecord], of: impl Fn(&EpochRecord) -> &[(String, f64)]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for (name, _) in log.iter().flat_map(|r| of(r)) {
+    for (name, _) in log.iter().flat_map(of) {
         if !names.contains(name) {
             names.push(name.clone());
         }

@@ -100,7 +100,7 @@ pub enum RunError {
         /// How many are tolerated.
         limit: usize,
         /// What is wrong with it.
-        source: DatasetError,
+        source: Box<DatasetError>,
     },
     /// The loader cannot go on.
     #[error("cannot load pictures: {reason}")]
