@@ -1,5 +1,7 @@
 //! `hoi-train score`.
 
+mod v_coco;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -12,8 +14,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::table;
-use crate::dataset::hico_det::HicoDet;
-use crate::eval::hico_det::HicoDetEvaluator;
+use crate::dataset::DatasetError;
+use crate::dataset::hico_det::{HicoDet, KnownObjectImages, ZeroShotSplit};
+use crate::eval::hico_det::{HicoDetEvaluator, HicoDetScores};
+use crate::eval::interactions::EvaluationError;
 use crate::eval::predictions::{Prediction, PredictionReader, PredictionsError, Taken, take_all};
 use crate::eval::zero_shot::ZeroShotMeans;
 
@@ -21,12 +25,15 @@ use crate::eval::zero_shot::ZeroShotMeans;
 pub(super) enum ScoreSet {
     /// HICO-DET's test split: Default and Known-Object, all, rare and non-rare
     HicoDet(HicoDetArguments),
+    /// V-COCO's role AP in scenario 1 and 2, with and without `point`
+    VCoco(v_coco::VCocoArguments),
 }
 
 impl ScoreSet {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::HicoDet(arguments) => arguments.run(),
+            Self::VCoco(arguments) => arguments.run(),
         }
     }
 }
@@ -51,11 +58,14 @@ impl ZeroShotChoice {
         self.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
     }
 
-    /// Names of its lists.
-    fn lists(self) -> Vec<String> {
+    /// One split, or the five draws that UC is the mean of.
+    fn splits(self) -> Vec<ZeroShotSplit> {
         match self {
-            Self::Uc => (0..5).map(|draw| format!("uc{draw}")).collect(),
-            single => vec![single.name().replace('-', "_")],
+            Self::RfUc => vec![ZeroShotSplit::RfUc],
+            Self::NfUc => vec![ZeroShotSplit::NfUc],
+            Self::Uc => (0..5).map(ZeroShotSplit::Uc).collect(),
+            Self::Uo => vec![ZeroShotSplit::Uo],
+            Self::Uv => vec![ZeroShotSplit::Uv],
         }
     }
 }
@@ -69,11 +79,8 @@ pub(super) struct HicoDetArguments {
     #[arg(long, value_name = "DIR")]
     root: PathBuf,
     /// Score the unseen and the seen interactions of a zero-shot split apart
-    #[arg(long, value_enum, requires = "splits")]
+    #[arg(long, value_enum)]
     split: Option<ZeroShotChoice>,
-    /// The lists of unseen interactions: zero_shot_splits.json
-    #[arg(long, value_name = "FILE", requires = "split")]
-    splits: Option<PathBuf>,
     /// Seed of the order of equal scores
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -86,26 +93,20 @@ impl HicoDetArguments {
     fn run(self) -> anyhow::Result<()> {
         let data = HicoDet::open(&self.root)?;
         let images = data.test()?;
-        let known = data.known_objects()?;
-        let unseen = self.unseen()?;
-        let mut evaluator = HicoDetEvaluator::new(data.table(), &images, Some(&known), self.seed);
+        let known = known_objects(&data)?;
+        let mut evaluator = HicoDetEvaluator::new(data.table(), &images, known.as_ref(), self.seed);
         let numbers: HashMap<&str, u64> = images.iter().map(|i| (i.name.as_str(), i.number)).collect();
         let taken = read_all(&self.predictions, &numbers, |number, list| evaluator.add_image(number, list))?;
         let scores = evaluator.finish();
-        let zero_shot = unseen.map(|lists| {
-            let draws: Result<Vec<_>, _> =
-                lists.iter().map(|list| ZeroShotMeans::new(&scores.per_interaction, list)).collect();
-            anyhow::Ok((draws?, lists.len()))
-        });
-        let zero_shot = zero_shot.transpose()?.map(|(draws, count)| (ZeroShotMeans::mean(&draws), count));
+        let zero_shot = self.split.map(|split| anyhow::Ok((split, means(split, &scores)?))).transpose()?;
         let mut out = std::io::stdout().lock();
         if self.json {
             let mut line = serde_json::to_value(&scores)?;
             describe(&mut line, "hico-det test", &self.predictions, images.len(), taken, self.seed);
-            if let (Some((means, draws)), Some(split)) = (zero_shot, self.split) {
+            if let Some((split, means)) = zero_shot {
                 line["zero_shot"] = serde_json::to_value(means)?;
                 line["zero_shot"]["split"] = json!(split.name());
-                line["zero_shot"]["draws"] = json!(draws);
+                line["zero_shot"]["lists"] = json!(split.splits().len());
             }
             writeln!(out, "{line}")?;
             return Ok(());
@@ -115,34 +116,42 @@ impl HicoDetArguments {
         if let Some(known) = &scores.known_object {
             write!(out, "{}", table::row("Known-Object", known))?;
         }
-        if let (Some((means, draws)), Some(split)) = (zero_shot, self.split) {
+        if let Some((split, means)) = zero_shot {
             let [unseen, seen, full] = [means.unseen, means.seen, means.full].map(table::cell);
-            let of = if draws > 1 { format!(", mean of {draws} lists") } else { String::new() };
+            let lists = split.splits().len();
+            let of = if lists > 1 { format!(", mean of {lists} lists") } else { String::new() };
             writeln!(out, "  {}{of}, Default: unseen {unseen}, seen {seen}, full {full}", split.name())?;
         }
         Ok(())
     }
+}
 
-    /// The lists of unseen interactions of the chosen split.
-    fn unseen(&self) -> anyhow::Result<Option<Vec<Vec<usize>>>> {
-        let (Some(split), Some(path)) = (self.split, &self.splits) else { return Ok(None) };
-        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let lists: HashMap<String, Value> = serde_json::from_slice(&text)
-            .with_context(|| format!("{} is not an object of lists of interactions", path.display()))?;
-        let list = |name: String| {
-            let value = lists.get(&name).with_context(|| format!("{} has no list `{name}`", path.display()))?;
-            serde_json::from_value(value.clone())
-                .with_context(|| format!("{}: `{name}` is not a list of interactions", path.display()))
-        };
-        split.lists().into_iter().map(list).collect::<anyhow::Result<_>>().map(Some)
+/// The lists of the Known-Object mode; nothing, and a line that says so, where the folder has none.
+fn known_objects(data: &HicoDet) -> anyhow::Result<Option<KnownObjectImages>> {
+    match data.known_objects() {
+        Ok(known) => Ok(Some(known)),
+        Err(absent @ DatasetError::NothingFound { .. }) => {
+            eprintln!("hoi-train: Default only: {absent}");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
+}
+
+/// Unseen, seen and full, Default; UC is the mean over its lists.
+fn means(split: ZeroShotChoice, scores: &HicoDetScores) -> anyhow::Result<ZeroShotMeans> {
+    let draws = split.splits().into_iter().map(|split| {
+        ZeroShotMeans::new(&scores.per_interaction, &split.unseen()?)
+            .with_context(|| format!("the split {} is not of this folder's interactions", split.name()))
+    });
+    Ok(ZeroShotMeans::mean(&draws.collect::<anyhow::Result<Vec<_>>>()?))
 }
 
 /// Reads a file of predictions with a bar of the bytes read.
 fn read_all<T: Prediction>(
     path: &Path,
     numbers: &HashMap<&str, u64>,
-    add: impl FnMut(u64, &[T]) -> Result<(), crate::eval::interactions::EvaluationError>,
+    add: impl FnMut(u64, &[T]) -> Result<(), EvaluationError>,
 ) -> anyhow::Result<Taken> {
     let read = |source| PredictionsError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(read)?;

@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::path::Path;
 
 use hoi_runtime::geometry::{BBox, Size};
-use hoi_trainer::dataset::hico_det::{HicoDet, KnownObjectImages};
+use hoi_trainer::dataset::hico_det::{HicoDet, KnownObjectImages, ZeroShotSplit};
 use hoi_trainer::dataset::{AnnotatedImage, AnnotatedPair};
 use hoi_trainer::eval::hico_det::{HicoDetEvaluator, HicoDetScores};
 use hoi_trainer::eval::interactions::{EvaluationError, InteractionEvaluator, TripletPrediction};
@@ -297,6 +297,58 @@ fn assert_close(scores: Option<[(f64, f64); 6]>) {
 }
 
 #[test]
+fn the_command_scores_zero_shot_splits() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/hico-det");
+    if !root.is_dir() {
+        println!("skipped: ../shared/data/hico-det is not here");
+        return;
+    }
+    let data = HicoDet::open(&root).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("p.jsonl");
+    // Half of the verbs of a perfect system.
+    let mut file = PredictionFile::create(&place).unwrap();
+    for image in data.test().unwrap() {
+        let half = image.pairs.iter().filter(|p| p.interaction.is_multiple_of(2));
+        let said = half.map(|p| TripletPrediction {
+            human: p.human,
+            object: p.object,
+            interaction: p.interaction,
+            score: 0.5,
+        });
+        file.add(&image.name, &said.collect::<Vec<_>>()).unwrap();
+    }
+    file.commit().unwrap();
+    let score = |split: &str| -> Value {
+        let base =
+            ["score", "hico-det", "--predictions", path(&place), "--root", path(&root), "--json", "--split", split];
+        let done = hoi_train(&base);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        serde_json::from_slice(&done.stdout).unwrap()
+    };
+    for (split, lists, splits) in [
+        ("rf-uc", 1, vec![ZeroShotSplit::RfUc]),
+        ("uc", 5, (0..5).map(ZeroShotSplit::Uc).collect()),
+        ("uo", 1, vec![ZeroShotSplit::Uo]),
+    ] {
+        let line = score(split);
+        assert_eq!((&line["zero_shot"]["lists"], &line["zero_shot"]["split"]), (&json!(lists), &json!(split)));
+        assert_eq!(line["zero_shot"]["full"], line["default"]["full"]);
+        // Nearly: doubles in the annotation take one another's place.
+        let even: Vec<f64> = splits
+            .iter()
+            .map(|s| {
+                let unseen = s.unseen().unwrap();
+                100.0 * unseen.iter().filter(|k| k.is_multiple_of(2)).count() as f64 / unseen.len() as f64
+            })
+            .collect();
+        let want = even.iter().sum::<f64>() / lists as f64;
+        let unseen = line["zero_shot"]["unseen"].as_f64().unwrap();
+        assert!(unseen <= want && unseen > want - 3.0, "{split}: {unseen} of {want}");
+    }
+}
+
+#[test]
 fn agrees_on_the_test_split() {
     assert_close(published(8));
 }
@@ -462,6 +514,19 @@ fn the_command_scores_a_file() {
     let unpacked = hoi_train(&["score", "hico-det", "--predictions", path(&packed), "--root", path(&root), "--json"]);
     let unpacked: Value = serde_json::from_slice(&unpacked.stdout).unwrap();
     assert_eq!(unpacked["default"], line["default"]);
+
+    // Five interactions are not HICO-DET's 600.
+    let split = hoi_train(&[&base[..], &["--split", "uv"]].concat());
+    assert!(split.status.code() == Some(1) && text(&split.stderr).contains("the split uv"), "{}", text(&split.stderr));
+
+    // Without lists of the Known-Object mode.
+    std::fs::remove_file(root.join("known_object_test.json.gz")).unwrap();
+    let default_only = hoi_train(&[&base[..], &["--json"]].concat());
+    assert!(
+        text(&default_only.stderr).contains("Default only") && text(&default_only.stderr).contains("known_object_test")
+    );
+    let default_only: Value = serde_json::from_slice(&default_only.stdout).unwrap();
+    assert_eq!((&default_only["default"], &default_only["known_object"]), (&line["default"], &Value::Null));
 
     std::fs::write(&place, "{\"image\": \"x.jpg\", \"triplets\": []}\n").unwrap();
     let refused = hoi_train(&base);

@@ -5,13 +5,11 @@ use std::io::BufReader;
 use std::path::Path;
 
 use hoi_runtime::geometry::{BBox, Size};
+use hoi_trainer::dataset::v_coco::{ACTIONS, ActionRole, VCocoAction, VCocoImage, VCocoPerson};
 use hoi_trainer::eval::interactions::EvaluationError;
 use hoi_trainer::eval::precision::envelope_area;
 use hoi_trainer::eval::predictions::{PredictionFile, PredictionReader, take_all};
-use hoi_trainer::eval::v_coco::{
-    ACTIONS, ActionRole, RolePrediction, TruthError, VCocoAction, VCocoEvaluator, VCocoImage, VCocoPerson, VCocoScores,
-    action_role_named,
-};
+use hoi_trainer::eval::v_coco::{RolePrediction, TruthError, VCocoEvaluator, VCocoScores, action_role_named};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -48,6 +46,7 @@ fn image(number: u64, persons: &[VCocoPerson]) -> VCocoImage {
         name: format!("COCO_val2014_{number:012}.jpg"),
         size: Some(Size::new(100, 100)),
         persons: persons.to_vec(),
+        ..VCocoImage::default()
     }
 }
 
@@ -395,7 +394,6 @@ fn random_case(seed: u64, action: usize) -> (Vec<SlowImage>, Vec<VCocoImage>, Pr
         predictions.push((number, list.collect()));
         images.push(VCocoImage {
             number,
-            name: String::new(),
             size: Some(Size::new(60, 50)),
             persons: persons
                 .iter()
@@ -412,6 +410,7 @@ fn random_case(seed: u64, action: usize) -> (Vec<SlowImage>, Vec<VCocoImage>, Pr
                         .collect(),
                 })
                 .collect(),
+            ..VCocoImage::default()
         });
         slow_images.push(SlowImage { size, persons, detections });
     }

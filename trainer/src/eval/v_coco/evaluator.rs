@@ -4,10 +4,8 @@ use std::collections::HashMap;
 
 use hoi_runtime::geometry::{BBox, Size};
 
-use super::{
-    ACTIONS, ActionRole, AgentScore, LEFT_OUT, RolePrediction, RoleScore, ScenarioMeans, VCocoAction, VCocoImage,
-    VCocoScores, envelope_area,
-};
+use super::{AgentScore, LEFT_OUT, RolePrediction, RoleScore, ScenarioMeans, VCocoScores, envelope_area};
+use crate::dataset::v_coco::{ACTIONS, ActionRole, VCocoAction, VCocoImage};
 use crate::eval::interactions::{EvaluationError, MATCH_IOU, lot};
 use crate::eval::predictions::Prediction;
 

@@ -17,14 +17,12 @@
 
 mod evaluator;
 mod prediction;
-mod truth;
 
 use serde::Serialize;
 
 pub use super::precision::envelope_area;
 pub use evaluator::{TruthError, VCocoEvaluator};
 pub use prediction::{RolePrediction, action_role_named};
-pub use truth::{ACTIONS, Action, ActionRole, Role, VCocoAction, VCocoImage, VCocoPerson};
 
 /// The action that most papers leave out of the mean: 31 persons in the test split.
 pub const LEFT_OUT: &str = "point";

@@ -4,7 +4,7 @@ use hoi_runtime::geometry::BBox;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{ACTIONS, ActionRole};
+use crate::dataset::v_coco::{ACTIONS, ActionRole};
 use crate::eval::predictions::Prediction;
 
 /// A predicted person with an action-role, boxes in 0-based continuous pixels of the original image.
