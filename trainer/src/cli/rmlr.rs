@@ -212,7 +212,7 @@ impl RmlrArguments {
         let own = match self.config {
             Plan::Full => RunConfig::default(),
             Plan::Tiny => RunConfig {
-                epochs: 12,
+                epochs: 10,
                 batch: 16,
                 learning_rate: 1e-3,
                 max_gradient: 1.0,

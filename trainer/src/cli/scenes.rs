@@ -24,8 +24,8 @@ use crate::dataset::rendered::{RenderedConfig, RenderedScenes, Split};
 use crate::dataset::{AnnotatedPicture, PictureSet};
 use crate::export::write_beside;
 
-/// How much larger an annotated picture is drawn, so that labels can be read.
-const ZOOM: u32 = 4;
+/// Short side of an annotated picture, so that labels can be read.
+const ANNOTATED_SIDE: f32 = 640.0;
 
 const HUMAN: Rgb888 = Rgb888::new(0, 120, 255);
 const OBJECT: Rgb888 = Rgb888::new(255, 120, 0);
@@ -115,12 +115,14 @@ fn record(picture: &AnnotatedPicture, vocabulary: &Vocabulary) -> Value {
 
 /// The picture enlarged, boxes with classes over it, and a line of text below for every acting pair.
 fn annotated(picture: &AnnotatedPicture, vocabulary: &Vocabulary) -> RgbImage {
-    let (width, height) = (picture.pixels.width() * ZOOM, picture.pixels.height() * ZOOM);
+    let (width, height) = picture.pixels.dimensions();
+    let zoom = ANNOTATED_SIDE / width.min(height).max(1) as f32;
+    let (width, height) = ((width as f32 * zoom) as u32, (height as f32 * zoom) as u32);
     let mut large = image::imageops::resize(&picture.pixels, width, height, FilterType::Triangle);
     let mut canvas = Canvas::new(&mut large);
     for entity in &picture.entities {
         let colour = if entity.class == vocabulary.human() { HUMAN } else { OBJECT };
-        let b = entity.bbox.scale(ZOOM as f32, ZOOM as f32);
+        let b = entity.bbox.scale(zoom, zoom);
         let corner = Point::new(b.x1 as i32, b.y1 as i32);
         let size = DrawSize::new(b.width() as u32, b.height() as u32);
         let Ok(()) = Rectangle::new(corner, size).into_styled(PrimitiveStyle::with_stroke(colour, 2)).draw(&mut canvas);
@@ -135,7 +137,7 @@ fn annotated(picture: &AnnotatedPicture, vocabulary: &Vocabulary) -> RgbImage {
         let verbs: Vec<&str> = same.map(|p| verb_name(vocabulary, p.verb)).collect();
         let label = format!("{} {}", verbs.join(", "), object_name(vocabulary, pair.class));
         let (x, y) = pair.object.center();
-        draw_label(&mut canvas, &label, Point::new((x * ZOOM as f32) as i32, (y * ZOOM as f32) as i32), done.len());
+        draw_label(&mut canvas, &label, Point::new((x * zoom) as i32, (y * zoom) as i32), done.len());
     }
     large
 }
