@@ -57,7 +57,7 @@ pub(super) struct RunArguments {
     /// Decay of the average of the weights, which is what is kept in the end; 0: no average
     #[arg(long, value_name = "X")]
     average_decay: Option<f64>,
-    /// Numbers of the forward pass; `mixed` needs a GPU
+    /// Numbers of the forward pass
     #[arg(long, value_enum)]
     precision: Option<Precision>,
     /// Pictures that may be unreadable over the run
@@ -101,11 +101,7 @@ impl RunArguments {
     /// Sets libtorch's threads and finds the device.
     pub(super) fn device(&self) -> anyhow::Result<Device> {
         tch::set_num_threads(i32::from(self.threads));
-        let device = self.device.device()?;
-        if self.precision == Some(Precision::Mixed) && !device.is_cuda() {
-            anyhow::bail!("--precision mixed needs a CUDA GPU");
-        }
-        Ok(device)
+        Ok(self.device.device()?)
     }
 
     /// Makes the folder.

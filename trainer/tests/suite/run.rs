@@ -9,8 +9,8 @@ use hoi_trainer::dataset::loader::Batch;
 use hoi_trainer::dataset::rendered::{RenderedConfig, RenderedScenes, Split};
 use hoi_trainer::dataset::{AnnotatedPicture, DatasetError, PictureSet};
 use hoi_trainer::system::run::{
-    CheckpointError, EpochShape, EpochSteps, OptimizerChoice, ParameterGroup, RunConfig, RunError, RunIdentity,
-    RunOptions, Schedule, StepLoss, Trainer,
+    CheckpointError, EpochShape, EpochSteps, OptimizerChoice, ParameterGroup, Precision, RunConfig, RunError,
+    RunIdentity, RunOptions, Schedule, StepLoss, Trainer,
 };
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -424,4 +424,20 @@ fn schedules_by_hand() {
         assert!((found - wanted).abs() < 1e-12, "{factors:?}");
     }
     assert_eq!(Schedule::Constant.factor(7, 5, 2), 1.0);
+}
+
+#[test]
+fn in_bfloat16_weights_stay_32_bits_and_learn() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = RunConfig { precision: Precision::Bf16, ..config() };
+    let guess = Guess::new();
+    let log = train(&guess, folder.path(), &config, Variant::default()).unwrap();
+    assert!(log[2][0] < log[0][0], "{log:?}");
+    assert!(guess.store.variables().values().all(|v| v.kind() == Kind::Float));
+    let full = Guess::new();
+    let other = tempfile::tempdir().unwrap();
+    let exact = train(&full, other.path(), &self::config(), Variant::default()).unwrap();
+    // The same course, but not the same bits.
+    assert_ne!(exact[0][0], log[0][0]);
+    assert!((exact[0][0] - log[0][0]).abs() < 0.05 * exact[0][0], "{exact:?} {log:?}");
 }

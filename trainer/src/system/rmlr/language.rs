@@ -192,7 +192,7 @@ impl TransferLosses {
             ("word_remining", &self.word_remining, weights.word_remining),
         ] {
             if let Some(loss) = loss {
-                total = total + loss * weight;
+                total += loss * weight;
                 parts.push((name, loss.double_value(&[])));
             }
         }

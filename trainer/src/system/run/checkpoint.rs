@@ -96,8 +96,6 @@ pub(super) struct State {
     identity: RunIdentity,
     config: Value,
     pub(super) optimizer_steps: u64,
-    pub(super) loss_scale: f64,
-    pub(super) good_steps: u64,
     pub(super) log: Vec<EpochRecord>,
     pub(super) partial: Sums,
 }
@@ -107,8 +105,6 @@ pub(super) struct Saved<'a> {
     pub(super) identity: &'a RunIdentity,
     pub(super) config: &'a Value,
     pub(super) optimizer_steps: u64,
-    pub(super) loss_scale: f64,
-    pub(super) good_steps: u64,
     pub(super) log: &'a [EpochRecord],
     pub(super) partial: &'a Sums,
     /// Parts (`parameter`, `average`, ...), each a tensor a name.
@@ -137,8 +133,6 @@ pub(super) fn save(folder: &Path, saved: &Saved<'_>) -> Result<(), CheckpointErr
         identity: saved.identity.clone(),
         config: saved.config.clone(),
         optimizer_steps: saved.optimizer_steps,
-        loss_scale: saved.loss_scale,
-        good_steps: saved.good_steps,
         log: saved.log.to_vec(),
         partial: saved.partial.clone(),
     };

@@ -60,8 +60,8 @@ impl Schedule {
 pub enum Precision {
     /// 32 bits throughout
     Full,
-    /// libtorch's autocast on a GPU (16 bits where that is safe), with a loss scale that finds itself
-    Mixed,
+    /// libtorch's autocast to bfloat16: matrix products in 16 bits, weights and sums in 32
+    Bf16,
 }
 
 /// How a network is trained. A checkpoint can only be resumed with the configuration that made it.

@@ -7,18 +7,11 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use tch::{Tensor, no_grad};
 
-use super::config::Precision;
 use super::trainer::{EpochShape, RunError, Trainer};
 use crate::dataset::PictureSet;
 use crate::dataset::augment::Augmentation;
 use crate::dataset::loader::{Batch, LoaderError, LoaderOptions, batches};
 use crate::optimizer::clip_gradients;
-
-/// Mixed precision: the scale doubles after so many good steps.
-const STEPS_TO_DOUBLE: u64 = 2000;
-
-/// Mixed precision: below this scale the gradients are too large for another reason.
-const SMALLEST_SCALE: f64 = 1.0 / 16384.0;
 
 /// What a batch costs.
 #[derive(Debug)]
@@ -139,8 +132,10 @@ impl<'a> EpochSteps<'a> {
         let epoch = trainer.log.len() as u64;
         let position = epoch * self.shape.steps as u64 + trainer.partial.batches as u64;
         tch::manual_seed(mix(trainer.config.seed, position) as i64);
-        let mixed = trainer.config.precision == Precision::Mixed;
-        let loss = tch::autocast(mixed, loss)?;
+        let loss = match &trainer.autocast {
+            None => loss()?,
+            Some(autocast) => autocast.run(loss)?,
+        };
         let factor = trainer.config.schedule.factor(position, self.shape.steps as u64, trainer.config.epochs);
         self.rate = trainer.config.learning_rate * factor;
         let mut shown = None;
@@ -149,7 +144,7 @@ impl<'a> EpochSteps<'a> {
             if !value.is_finite() {
                 return Err(self.diverged("loss", value).into());
             }
-            (total * (trainer.loss_scale / trainer.config.accumulate as f64)).backward();
+            (total / trainer.config.accumulate as f64).backward();
             trainer.partial.add(value, &parts);
             self.pending = true;
             shown = Some(value);
@@ -189,32 +184,15 @@ impl<'a> EpochSteps<'a> {
             return Ok(());
         }
         let trainer = &mut *self.trainer;
-        if trainer.loss_scale != 1.0 {
-            let scale = 1.0 / trainer.loss_scale;
-            gradients(&trainer.parameters).for_each(|mut g| no_grad(|| g *= scale));
-        }
         let most = if trainer.config.max_gradient > 0.0 { trainer.config.max_gradient } else { f64::INFINITY };
         let norm = clip_gradients(&trainer.parameters, most);
-        let mixed = trainer.config.precision == Precision::Mixed;
         if !norm.is_finite() {
-            if !mixed || trainer.loss_scale < SMALLEST_SCALE {
-                return Err(self.diverged("gradient", norm));
-            }
-            trainer.loss_scale *= 0.5;
-            trainer.good_steps = 0;
-            gradients(&trainer.parameters).for_each(|mut g| {
-                let _ = no_grad(|| g.zero_());
-            });
-            return Ok(());
+            return Err(self.diverged("gradient", norm));
         }
         let (rate, rates) = (self.rate, &trainer.rates);
         trainer.optimizer.step_each(&mut trainer.parameters, |i| rate * rates[i]);
         trainer.partial.gradient += norm;
         trainer.partial.optimizer_steps += 1;
-        trainer.good_steps += 1;
-        if mixed && trainer.good_steps.is_multiple_of(STEPS_TO_DOUBLE) {
-            trainer.loss_scale *= 2.0;
-        }
         // The average starts as a plain mean, so that the random beginning is forgotten.
         let steps = trainer.optimizer.steps() as f64;
         let decay = trainer.config.average_decay.min(steps / (steps + 10.0));
@@ -231,8 +209,4 @@ impl<'a> EpochSteps<'a> {
         self.update()?;
         Ok(self.rate)
     }
-}
-
-fn gradients(parameters: &[Tensor]) -> impl Iterator<Item = Tensor> + '_ {
-    parameters.iter().map(Tensor::grad).filter(Tensor::defined)
 }

@@ -13,12 +13,10 @@ use super::config::{OptimizerChoice, Precision, RunConfig};
 use super::curves::draw_curves;
 use super::epoch::EpochSteps;
 use super::record::{EpochRecord, Sums, to_csv};
+use crate::accelerator::Autocast;
 use crate::dataset::DatasetError;
 use crate::export::{WriteError, write_beside};
 use crate::optimizer::{AdamW, WeightDecay};
-
-/// First loss scale of [`Precision::Mixed`].
-const FIRST_SCALE: f64 = 65536.0;
 
 /// Parameters whose names start alike, with a learning rate of their own. Of several that fit, the longest prefix counts.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +106,9 @@ pub enum RunError {
         /// What is wrong.
         reason: String,
     },
+    /// This libtorch, or this device, has no autocast to bfloat16.
+    #[error("precision bf16: this libtorch has no autocast to bfloat16 for this device; use precision full")]
+    NoAutocast,
     /// Checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -133,9 +134,7 @@ pub struct Trainer {
     pub(super) optimizer: AdamW,
     /// Empty without an average.
     pub(super) average: Vec<Tensor>,
-    pub(super) loss_scale: f64,
-    /// Steps since the loss scale changed.
-    pub(super) good_steps: u64,
+    pub(super) autocast: Option<Autocast>,
     pub(super) log: Vec<EpochRecord>,
     pub(super) partial: Sums,
 }
@@ -181,6 +180,10 @@ impl Trainer {
         if names.is_empty() {
             return Err(RunError::Nothing { missing: "parameters" });
         }
+        let autocast = match config.precision {
+            Precision::Full => None,
+            Precision::Bf16 => Some(Autocast::bfloat16(store.device()).ok_or(RunError::NoAutocast)?),
+        };
         let config_value = serde_json::to_value(config)
             .map_err(|e| CheckpointError::Format { path: folder.clone(), reason: e.to_string() })?;
         let mut trainer = Self {
@@ -196,8 +199,7 @@ impl Trainer {
             names,
             parameters,
             rates,
-            loss_scale: if config.precision == Precision::Mixed { FIRST_SCALE } else { 1.0 },
-            good_steps: 0,
+            autocast,
             log: Vec::new(),
             partial: Sums::default(),
         };
@@ -223,8 +225,6 @@ impl Trainer {
         }
         overwrite(&mut self.parameters, &values);
         self.optimizer = AdamW::resume(self.config.weight_decay, first, second, state.optimizer_steps);
-        self.loss_scale = state.loss_scale;
-        self.good_steps = state.good_steps;
         self.log = state.log;
         self.partial = state.partial;
         Ok(())
@@ -287,8 +287,6 @@ impl Trainer {
             identity: &self.identity,
             config: &self.config_value,
             optimizer_steps: self.optimizer.steps(),
-            loss_scale: self.loss_scale,
-            good_steps: self.good_steps,
             log: &self.log,
             partial: &self.partial,
             parts: &parts,
