@@ -13,7 +13,7 @@ use crate::dataset::v_coco::{self, ActionRoles, VCoco, VCocoPictures};
 
 /// What pictures are learned from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum DataChoice {
+pub(super) enum DataChoice {
     /// Drawn scenes, no files needed
     Rendered,
     /// HICO-DET

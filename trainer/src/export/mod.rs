@@ -5,6 +5,7 @@ mod layers;
 mod layout;
 mod resnet;
 mod rmlr;
+mod rmlr_over;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use hoi_runtime::staged::StagedFile;
 pub use detr::{DETECTOR_FILE, DetrGraph};
 pub use layout::{HEAD_FILE, head_inputs, head_outputs, layout_graph, write_layout};
 pub use rmlr::{RmlrBundle, RmlrGraph, rmlr_fusion, write_rmlr_bundle};
+pub use rmlr_over::{RmlrOver, write_rmlr_over};
 pub use weights::ExportError;
 
 /// A file could not be written.

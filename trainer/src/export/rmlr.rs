@@ -134,7 +134,7 @@ impl RmlrGraph<'_> {
     }
 
     /// `verb_logits` f32 `[P, V]`.
-    fn output(&self) -> Result<TensorSpec, ExportError> {
+    pub(super) fn output(&self) -> Result<TensorSpec, ExportError> {
         let verbs = Weights::new(self.tensors).take("verbs.weight", &[ANY, ANY])?.size()[0] as usize;
         Ok(TensorSpec::f32("verb_logits", vec![Dim::Symbol("P".into()), Dim::Fixed(verbs)]))
     }
@@ -246,6 +246,13 @@ pub fn rmlr_fusion() -> FusionSpec {
     }
 }
 
+/// How the head reads eq. 5, where it does.
+pub(super) fn masked_roi_note(head: &RmlrGraph) -> Vec<String> {
+    let note = "The paper leaves the operator of its masked RoI (eq. 5) open. Here each feature cell counts with the exact share of it \
+                that the union of human and object box covers, divided by the area of the box that encloses both.";
+    if head.with_cue { vec![note.to_owned()] } else { Vec::new() }
+}
+
 /// Everything that an RmLR bundle is made of.
 #[derive(Clone, Debug)]
 pub struct RmlrBundle<'a> {
@@ -280,14 +287,6 @@ pub fn write_rmlr_bundle(bundle: &RmlrBundle, folder: &Path) -> Result<ModelBund
         (DETECTOR_FILE.to_owned(), to_bytes(&bundle.detector.graph()?)?),
         (HEAD_FILE.to_owned(), to_bytes(&bundle.head.graph()?)?),
     ]);
-    let mut notes = Vec::new();
-    if bundle.head.with_cue {
-        notes.push(
-            "The paper leaves the operator of its masked RoI (eq. 5) open. Here each feature cell counts with the exact share of it \
-             that the union of human and object box covers, divided by the area of the box that encloses both."
-                .to_owned(),
-        );
-    }
     let manifest = Manifest {
         schema: SCHEMA.to_owned(),
         name: bundle.name.clone(),
@@ -308,7 +307,7 @@ pub fn write_rmlr_bundle(bundle: &RmlrBundle, folder: &Path) -> Result<ModelBund
         training: bundle.training.clone(),
         accuracy: bundle.accuracy.clone(),
         evaluation: bundle.evaluation.clone(),
-        notes,
+        notes: masked_roi_note(&bundle.head),
     };
     Ok(write_bundle(folder, BundleParts { manifest, files })?)
 }

@@ -12,6 +12,7 @@ mod network;
 mod published;
 mod reference;
 mod rmlr;
+mod rmlr_photos;
 mod run;
 mod scenes;
 mod score_hico;

@@ -31,6 +31,17 @@ pub enum DetectError {
     },
 }
 
+impl DetectError {
+    /// What the loader says, with what is wrong with the picture.
+    pub(super) fn from_loader<E: std::fmt::Display>(error: &LoaderError<E>) -> Self {
+        let reason = match error {
+            LoaderError::TooManySkipped { source, .. } => format!("{error}: {source}"),
+            other => other.to_string(),
+        };
+        Self::Loader { reason }
+    }
+}
+
 /// A detector that is not trained: boxes, tokens and a map, picture by picture.
 pub trait FrozenDetector {
     /// Entities, tokens and map of each picture of a batch, after C3's suppression and selection; boxes in input pixels.
@@ -115,7 +126,7 @@ pub fn detect_set<E: From<DetectError> + std::fmt::Display>(
     })
     .map_err(|e| match e {
         LoaderError::Consumer(e) => e,
-        other => E::from(DetectError::Loader { reason: other.to_string() }),
+        other => E::from(DetectError::from_loader(&other)),
     })?;
     Ok(report.skipped.into_iter().map(|s| s.name).collect())
 }

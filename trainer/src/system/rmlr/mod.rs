@@ -12,6 +12,7 @@
 
 mod artifact;
 mod boxes;
+mod bundle_detector;
 mod cache;
 mod claims;
 mod config;
@@ -21,6 +22,7 @@ mod example;
 mod language;
 mod model;
 mod network;
+mod predict;
 mod study;
 mod text;
 mod texts;
@@ -28,6 +30,7 @@ mod train;
 
 pub use artifact::{ArtifactError, CONFIG_FILE, MODEL_FILE, RmlrDescription, load_model, save_model};
 pub use boxes::{BoxesConfig, boxes_logits, train_boxes};
+pub use bundle_detector::{BundleDetector, BundleDetectorError};
 pub use cache::{CacheError, CacheWriter, LabelledDetections, read_cache};
 pub use claims::{Figure1, Figure4, Likeness, PlaceAndAction, figure_1, figure_4};
 pub use config::{LanguageConfig, LossWeights, RmlrShape, RoiPooling, Row, TextMode, Words};
@@ -37,6 +40,7 @@ pub use example::{DetectedPicture, Example, MATCH_IOU, PairBatch};
 pub use language::{CrossModal, TextBatch, TransferLosses, distance};
 pub use model::{PRIOR_POWER, RmlrConfig, RmlrModel, predictions};
 pub use network::{RmlrNetwork, VisualBatch, VisualOutput};
+pub use predict::{predict_set, role_predictions, verb_numbers};
 pub use study::{ResultError, RunResult, figure_1_table, figure_4_table, mean_and_deviation, read_result, rows_table};
 pub use text::sub_sentences;
 pub use texts::Texts;

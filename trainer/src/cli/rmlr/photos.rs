@@ -1,0 +1,415 @@
+//! Training on HICO-DET or V-COCO, and predictions in the form that `hoi-train score` takes.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use hoi_runtime::bundle::{MANIFEST, TrainingRecord};
+use hoi_runtime::engine::TractEngine;
+use hoi_runtime::vocabulary::Vocabulary;
+use serde_json::{Value, json};
+use tch::{Device, Tensor};
+
+use super::examples::{Shown, examples};
+use super::photo_data::{PhotoData, Scored};
+use super::{Plan, RmlrArguments};
+use crate::cli::pictures::DataChoice;
+use crate::cli::rmlr::Detector;
+use crate::cli::run::command_line;
+use crate::dataset::PictureSet;
+use crate::dataset::augment::{Augmentation, Resize};
+use crate::dataset::hico_det::ZeroShotSplit;
+use crate::eval::hico_det::{HicoDetEvaluator, HicoDetScores};
+use crate::eval::predictions::PredictionFile;
+use crate::eval::zero_shot::ZeroShotMeans;
+use crate::export::{RmlrGraph, RmlrOver, write_beside, write_rmlr_over};
+use crate::system::rmlr::{
+    BundleDetector, DetectOptions, Example, FrozenDetector, RmlrModel, RoiPooling, Source, Texts, predict_set,
+    role_predictions, save_model, train, verb_numbers,
+};
+use crate::system::run::{EpochRecord, RunConfig, RunIdentity, Trainer, progress_bar};
+
+/// Predictions of the scored pictures.
+const PREDICTIONS_FILE: &str = "predictions.jsonl";
+
+/// The bundle, where the detector is one's.
+const BUNDLE_FOLDER: &str = "bundle";
+
+#[derive(Debug, Args)]
+pub(super) struct PhotoArguments {
+    /// What pictures are learned from
+    #[arg(long, value_enum, default_value_t = DataChoice::Rendered)]
+    pub(super) data: DataChoice,
+    /// Folder of the annotations
+    #[arg(long, value_name = "DIR", required_if_eq_any([("data", "hico-det"), ("data", "v-coco")]))]
+    pub(super) root: Option<PathBuf>,
+    /// Folder of the pictures; without it, that of the annotations
+    #[arg(long, value_name = "DIR", requires = "root")]
+    pub(super) images: Option<PathBuf>,
+    /// Learn from a part of the training split and score on the rest, not on the test split
+    #[arg(long, requires = "root")]
+    pub(super) holdout: bool,
+    /// Learn from so many percent of the training pictures: 5, 15, 25 or 50
+    #[arg(long, value_name = "PERCENT", requires = "root", value_parser = percent)]
+    pub(super) fraction: Option<u32>,
+    /// Learn without the pairs of interactions that this split keeps back: rf-uc, nf-uc, uc0 to uc4, uo or uv (HICO-DET)
+    #[arg(long, value_name = "SPLIT", requires = "root")]
+    pub(super) zero_shot: Option<ZeroShotSplit>,
+}
+
+fn percent(text: &str) -> Result<u32, String> {
+    let found = text.parse().ok().filter(|p| crate::dataset::FRACTIONS.contains(p));
+    found.ok_or_else(|| format!("expected one of {:?}", crate::dataset::FRACTIONS))
+}
+
+impl PhotoArguments {
+    /// Whether photos are learned from, not rendered scenes.
+    pub(super) fn given(&self) -> bool {
+        self.data != DataChoice::Rendered
+    }
+}
+
+/// A frozen detector for photos.
+enum PhotoDetector {
+    Detr(Box<Detector>),
+    Bundle(Box<BundleDetector>),
+}
+
+impl PhotoDetector {
+    fn load(folder: &Path, vocabulary: &Vocabulary, device: Device) -> anyhow::Result<Self> {
+        if folder.join(MANIFEST).is_file() {
+            let found = BundleDetector::load(folder, vocabulary, &TractEngine::default());
+            let detector = found.context("loading the detector")?;
+            if !detector.unknown_classes().is_empty() {
+                eprintln!(
+                    "hoi-train: the data set does not have these classes of the detector, they are dropped: {}",
+                    detector.unknown_classes().join(", ")
+                );
+            }
+            return Ok(Self::Bundle(Box::new(detector)));
+        }
+        let detector = Detector::load(folder, device)?;
+        let (own, wanted) = (detector.model.vocabulary.spec(), vocabulary.spec());
+        if (&own.objects, &own.human) != (&wanted.objects, &wanted.human) {
+            let differs = own.objects.iter().zip(&wanted.objects).find(|(a, b)| a != b);
+            let differs =
+                differs.map_or_else(String::new, |(a, b)| format!(", the first that differ are `{a}` and `{b}`"));
+            bail!(
+                "the detector in {} has another vocabulary than the data set: {} classes against {}{differs}; it must be trained on the \
+                 data set's classes",
+                folder.display(),
+                own.objects.len(),
+                wanted.objects.len(),
+            );
+        }
+        Ok(Self::Detr(Box::new(detector)))
+    }
+
+    fn frozen(&self) -> &dyn FrozenDetector {
+        match self {
+            Self::Detr(detector) => &detector.model,
+            Self::Bundle(detector) => &**detector,
+        }
+    }
+
+    fn key(&self) -> &str {
+        match self {
+            Self::Detr(detector) => &detector.key,
+            Self::Bundle(detector) => detector.key(),
+        }
+    }
+
+    fn resize(&self) -> Resize {
+        match self {
+            Self::Detr(detector) => detector.model.settings.resize(),
+            Self::Bundle(detector) => Resize::Exact(detector.input()),
+        }
+    }
+
+    fn dropped(&self) -> u64 {
+        match self {
+            Self::Detr(_) => 0,
+            Self::Bundle(detector) => detector.dropped(),
+        }
+    }
+
+    /// The resize alone; mirrored or not.
+    fn plain(&self, mirrored: bool) -> Augmentation {
+        let flip = if mirrored { 1.0 } else { 0.0 };
+        Augmentation { flip, resize: self.resize(), ..Augmentation::test() }
+    }
+}
+
+/// What training came to.
+struct Trained {
+    model: RmlrModel,
+    log: Vec<EpochRecord>,
+    skipped: usize,
+    finished: bool,
+}
+
+impl RmlrArguments {
+    pub(super) fn run_photos(self) -> anyhow::Result<()> {
+        for (given, option) in [(self.boxes_only, "--boxes-only"), (self.score_each_epoch, "--score-each-epoch")] {
+            if given {
+                bail!("{option} is for rendered scenes: leave it out with --data");
+            }
+        }
+        let device = self.run.device()?;
+        let data = PhotoData::open(&self.photos)?;
+        let set = data.scored.set();
+        let detector = PhotoDetector::load(&self.detector, set.vocabulary(), device)?;
+        let folder = self.run.make_folder()?;
+        let config = self.run_config();
+        let began = Instant::now();
+        let Trained { model, log, skipped, finished } = self.train_photos(&detector, &data, &config, device)?;
+        let note = json!({"data": data.words, "command": command_line(), "config": config, "detector": detector.key(),
+            "finished": finished});
+        save_model(&model, set.vocabulary(), note, folder)?;
+        if !finished {
+            eprintln!("hoi-train: stopped before the last epoch; --resume goes on, then predictions are written");
+            return Ok(());
+        }
+        let bundle = match &detector {
+            PhotoDetector::Bundle(base) if self.pooling == RoiPooling::Enclosing => {
+                Some(self.write_bundle(&model, base, set.vocabulary(), &data.words)?)
+            }
+            _ => None,
+        };
+        let path = folder.join(PREDICTIONS_FILE);
+        let left = config.skip_limit.saturating_sub(skipped);
+        let (unread, scores) = self.predict(&model, &detector, &data, left, &path)?;
+        let result = json!({
+            "data": data.words,
+            "row": self.row.title(),
+            "seed": config.seed,
+            "scored": data.scored_words,
+            "pictures": set.len(),
+            "skipped": skipped,
+            "skipped_scored": unread.len(),
+            "dropped_detections": detector.dropped(),
+            "predictions": path,
+            "bundle": bundle,
+            "score_command": data.score_command(&self.photos, &path),
+            "scores": scores.as_ref().map(|s| &s.0),
+            "zero_shot": scores.as_ref().and_then(|s| s.1),
+            "seconds": began.elapsed().as_secs_f64(),
+            "epochs": log,
+            "command": command_line(),
+        });
+        let mut text = serde_json::to_vec_pretty(&result)?;
+        text.push(b'\n');
+        write_beside(&folder.join("result.json"), &text)?;
+        self.report_photos(&result)
+    }
+
+    fn train_photos(
+        &self,
+        detector: &PhotoDetector,
+        data: &PhotoData,
+        config: &RunConfig,
+        device: Device,
+    ) -> anyhow::Result<Trained> {
+        let (set, vocabulary, threads) = (&*data.training, &data.vocabulary, self.run.loader_threads());
+        let frozen = detector.frozen();
+        let encoder = self.encoder(frozen, vocabulary.verb_count(), device)?;
+        let texts = encoder.as_ref().map(|encoder| Texts { encoder, vocabulary, mode: self.text });
+        let model_config = self.model_config(frozen, vocabulary.verb_count(), encoder.as_ref());
+        let augmentation = match self.config {
+            Plan::Tiny => Augmentation { flip: 0.5, ..detector.plain(false) },
+            Plan::Full => Augmentation { resize: detector.resize(), ..Augmentation::training() },
+        };
+        let seen = match &self.cache {
+            None => serde_json::to_value(augmentation)?,
+            Some(_) => json!("as they are, and mirrored"),
+        };
+        let system = json!({"head": model_config, "detector": detector.key(), "augmentation": seen});
+        let model = RmlrModel::new(&model_config, config.seed, device);
+        let identity = RunIdentity { system, data: data.words.clone() };
+        let progress = self.run.progress();
+        // Before anything slow: a folder that cannot be used is an error at once.
+        let mut trainer =
+            Trainer::start(&model.store, &[], config, identity, &self.run.options(&progress)).context("starting")?;
+        let (mut copies, mut skipped) = (Vec::new(), 0);
+        if let Some(cache) = &self.cache {
+            for mirrored in [false, true] {
+                let name = format!("{}{}", data.cache_name, if mirrored { "-mirrored" } else { "" });
+                let shown = Shown {
+                    key: format!("{name}, {} by {}", data.words, detector.key()),
+                    name,
+                    augmentation: detector.plain(mirrored),
+                    vocabulary,
+                    pooling: self.pooling,
+                    threads,
+                    skip_limit: config.skip_limit,
+                };
+                let (found, unread) = examples(frozen, set, &shown, Some(cache))?;
+                copies.push(found);
+                skipped = unread;
+            }
+        }
+        let read = match (&texts, copies.first()) {
+            (Some(texts), Some(list)) => {
+                texts.of(&list.iter().collect::<Vec<&Example>>()).context("reading the text")?
+            }
+            _ => Vec::new(),
+        };
+        let indices: Vec<usize> = (0..set.len()).collect();
+        let source = if self.cache.is_some() {
+            Source::Cached { copies: &copies, texts: &read }
+        } else {
+            Source::Live { set, indices: &indices, augmentation: &augmentation, threads, detector: frozen, texts }
+        };
+        train(&model, vocabulary, &source, &mut trainer, config, |_| Ok(Vec::new())).context("training")?;
+        progress.finish_and_clear();
+        let log = trainer.log().to_vec();
+        skipped += log.iter().map(|record| record.skipped).sum::<usize>();
+        let finished = trainer.finished();
+        trainer.keep_average();
+        Ok(Trained { model, log, skipped, finished })
+    }
+
+    /// Writes the predictions; the names of pictures that could not be read, and the scores where they can be had at once.
+    fn predict(
+        &self,
+        model: &RmlrModel,
+        detector: &PhotoDetector,
+        data: &PhotoData,
+        skip_limit: usize,
+        path: &Path,
+    ) -> anyhow::Result<(Vec<String>, Option<(HicoDetScores, Option<ZeroShotMeans>)>)> {
+        let set = data.scored.set();
+        let progress = progress_bar();
+        progress.set_length(set.len() as u64);
+        progress.set_message("predicting");
+        let augmentation = detector.plain(false);
+        let threads = self.run.loader_threads();
+        let options = DetectOptions { augmentation: &augmentation, batch: 4, threads, skip_limit, progress: &progress };
+        let indices: Vec<usize> = (0..set.len()).collect();
+        let mut file = PredictionFile::create(path)?;
+        let frozen = detector.frozen();
+        let (unread, scores) = match &data.scored {
+            Scored::HicoDet(pictures) => {
+                let table = pictures.table();
+                let mut evaluator = HicoDetEvaluator::new(table, pictures.images(), None, 0);
+                let unread = predict_set::<anyhow::Error>(
+                    model,
+                    frozen,
+                    set,
+                    &indices,
+                    &options,
+                    &table.index(),
+                    |t, found| {
+                        file.add(&t.name, found)?;
+                        Ok(evaluator.add_image(t.number, found)?)
+                    },
+                )?;
+                let scores = evaluator.finish();
+                let zero_shot = data.unseen.as_ref().map(|unseen| ZeroShotMeans::new(&scores.per_interaction, unseen));
+                (unread, Some((scores, zero_shot.transpose()?)))
+            }
+            Scored::VCoco(pictures, _) => {
+                let vocabulary = pictures.vocabulary();
+                let numbers = verb_numbers(vocabulary);
+                let unread =
+                    predict_set::<anyhow::Error>(model, frozen, set, &indices, &options, &numbers, |t, found| {
+                        Ok(file.add(&t.name, &role_predictions(found, vocabulary))?)
+                    })?;
+                (unread, None)
+            }
+        };
+        file.commit()?;
+        progress.finish_and_clear();
+        Ok((unread, scores))
+    }
+
+    /// Head and detector as a bundle for the board.
+    fn write_bundle(
+        &self,
+        model: &RmlrModel,
+        base: &BundleDetector,
+        vocabulary: &Vocabulary,
+        data: &str,
+    ) -> anyhow::Result<PathBuf> {
+        let shape = &model.config().shape;
+        // The text side serves training alone.
+        let variables = model.store.variables().into_iter().filter(|(name, _)| !name.starts_with("text."));
+        let tensors: HashMap<String, Tensor> =
+            variables.map(|(name, t)| (name, t.detach().to_device(Device::Cpu).contiguous())).collect();
+        let head = RmlrGraph {
+            tensors: &tensors,
+            feature: base.feature(),
+            relation_heads: shape.relation_heads,
+            relation_layers: shape.relation_layers,
+            reasoning_heads: shape.reasoning_heads,
+            reasoning_layers: shape.reasoning_layers,
+            with_cue: shape.cue_used,
+            with_context: shape.context_used,
+            with_spatial: shape.spatial_used,
+        };
+        let parts = RmlrOver {
+            base: base.bundle(),
+            name: format!("{}-rmlr", base.bundle().manifest().name),
+            description: format!(
+                "RmLR's head ({}) over the detector of {}",
+                self.row.title(),
+                base.bundle().manifest().name
+            ),
+            head,
+            vocabulary: vocabulary.spec().clone(),
+            training: TrainingRecord {
+                part: "head".to_owned(),
+                data: data.to_owned(),
+                licence: "not stated: the data set's terms hold".to_owned(),
+                source: command_line(),
+            },
+        };
+        let folder = self.run.out.join(BUNDLE_FOLDER);
+        write_rmlr_over(&parts, &folder).context("writing the bundle")?;
+        Ok(folder)
+    }
+
+    fn report_photos(&self, result: &Value) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let mut line = result.clone();
+            if let Some(line) = line.as_object_mut() {
+                line.remove("epochs");
+                line.insert("out".to_owned(), json!(self.run.out));
+            }
+            writeln!(out, "{line}")?;
+            return Ok(());
+        }
+        let text = |key: &str| result[key].as_str().unwrap_or_default();
+        writeln!(out, "{}: {} pictures of {}", text("row"), result["pictures"], text("scored"))?;
+        for (key, what) in [
+            ("skipped", "training pictures could not be read (counted in every epoch)"),
+            ("skipped_scored", "scored pictures could not be read and have no predictions"),
+            ("dropped_detections", "detections were of classes that the data set does not have"),
+        ] {
+            if result[key].as_u64().unwrap_or_default() > 0 {
+                writeln!(out, "  {} {what}", result[key])?;
+            }
+        }
+        if let Some(map) = result["scores"]["default"]["full"].as_f64() {
+            let zero_shot =
+                result["zero_shot"].as_object().map(|z| format!(", unseen {}, seen {}", z["unseen"], z["seen"]));
+            writeln!(out, "  mAP {map:.2} %, Default{}", zero_shot.unwrap_or_default())?;
+        }
+        if !text("bundle").is_empty() {
+            writeln!(out, "  bundle: {}", text("bundle"))?;
+        }
+        writeln!(out, "  predictions: {}", text("predictions"))?;
+        match result["score_command"].as_str() {
+            Some(command) => writeln!(out, "  score them with: {command}")?,
+            None => writeln!(
+                out,
+                "  `hoi-train score` knows the test split only; the figure above is that of the held-out part"
+            )?,
+        }
+        Ok(())
+    }
+}

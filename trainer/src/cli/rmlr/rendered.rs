@@ -1,0 +1,226 @@
+//! Training on rendered scenes.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use hoi_runtime::bundle::MANIFEST;
+use hoi_runtime::geometry::Size;
+use hoi_runtime::vocabulary::Vocabulary;
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::RmlrArguments;
+use super::examples::{Shown, examples};
+use crate::cli::run::command_line;
+use crate::dataset::augment::{Augmentation, Resize};
+use crate::dataset::rendered::{RenderedConfig, RenderedScenes, Split};
+use crate::dataset::{AnnotatedImage, PictureSet};
+use crate::export::write_beside;
+use crate::system::detr::DetrModel;
+use crate::system::rmlr::{
+    BoxesConfig, Example, RmlrModel, RoiPooling, Source, Texts, Truth, average_precisions, boxes_logits,
+    mean_average_precision, mean_percent, save_model, train, train_boxes,
+};
+use crate::system::run::{EpochRecord, RunConfig, RunIdentity, Trainer};
+
+/// A detector with what identifies it.
+pub(in crate::cli) struct Detector {
+    pub(in crate::cli) model: DetrModel,
+    /// Folder and digest of its weights.
+    pub(in crate::cli) key: String,
+}
+
+impl Detector {
+    pub(in crate::cli) fn load(folder: &Path, device: Device) -> anyhow::Result<Self> {
+        if folder.join(MANIFEST).is_file() {
+            bail!(
+                "{} is a bundle, whose detector is for photos (--data): rendered scenes need one that `hoi-train detr` wrote",
+                folder.display()
+            );
+        }
+        let model = DetrModel::load(folder, device).context("loading the detector")?;
+        let weights = folder.join("model.safetensors");
+        let bytes = std::fs::read(&weights).with_context(|| format!("cannot read {}", weights.display()))?;
+        Ok(Self { model, key: hoi_runtime::bundle::sha256_hex(&bytes) })
+    }
+
+    /// Size of the input; the detector must take pictures of one size.
+    pub(in crate::cli) fn input(&self) -> anyhow::Result<Size> {
+        match self.model.settings.resize() {
+            Resize::Exact(size) => Ok(size),
+            Resize::ShortSide { .. } => {
+                bail!("this detector takes pictures of any size; rendered scenes need one with a fixed input")
+            }
+        }
+    }
+}
+
+/// Examples of scenes, mirrored or not, from the cache where there is one.
+fn scene_examples(
+    detector: &Detector,
+    set: &RenderedScenes,
+    mirrored: bool,
+    pooling: RoiPooling,
+    cache: Option<&Path>,
+    threads: usize,
+) -> anyhow::Result<Vec<Example>> {
+    let RenderedConfig { size, seed, split, count } = *set.config();
+    let name = format!("{}{}-{seed}-{count}", split.name(), if mirrored { "-mirrored" } else { "" });
+    let shown = Shown {
+        key: format!("rendered {name} of {size} by {}", detector.key),
+        name,
+        augmentation: Augmentation::exact(detector.input()?, if mirrored { 1.0 } else { 0.0 }),
+        vocabulary: set.vocabulary(),
+        pooling,
+        threads,
+        skip_limit: 0,
+    };
+    Ok(examples(&detector.model, set, &shown, cache)?.0)
+}
+
+/// What rendered scenes are scored against.
+struct RenderedTruth {
+    vocabulary: Vocabulary,
+    interactions: Vec<Vec<Option<usize>>>,
+    count: usize,
+    images: Vec<AnnotatedImage>,
+}
+
+impl RenderedTruth {
+    fn new(set: &RenderedScenes) -> Self {
+        let vocabulary = set.vocabulary().clone();
+        let mut interactions = vec![vec![None; vocabulary.verb_count()]; vocabulary.object_count()];
+        for (i, interaction) in set.interactions().iter().enumerate() {
+            interactions[usize::from(interaction.object.0)][usize::from(interaction.verb.0)] = Some(i);
+        }
+        let images = (0..set.len()).map(|i| set.annotation(i)).collect();
+        Self { vocabulary, interactions, count: set.interactions().len(), images }
+    }
+
+    fn truth(&self) -> Truth<'_> {
+        Truth {
+            vocabulary: &self.vocabulary,
+            interactions: &self.interactions,
+            count: self.count,
+            images: &self.images,
+        }
+    }
+}
+
+impl RmlrArguments {
+    pub(super) fn run_rendered(self) -> anyhow::Result<()> {
+        let device = self.run.device()?;
+        let detector = Detector::load(&self.detector, device)?;
+        let (size, seed) = (detector.input()?, self.scene_seed);
+        let set =
+            |split, count| RenderedScenes::new(RenderedConfig { size, seed, split, count }).context("drawing scenes");
+        let (training, scored) = (set(Split::Train, self.scenes)?, set(self.split, self.score_scenes)?);
+        let threads = self.run.loader_threads();
+        let get =
+            |set, mirrored| scene_examples(&detector, set, mirrored, self.pooling, self.cache.as_deref(), threads);
+        let copies = [get(&training, false)?, get(&training, true)?];
+        let held = get(&scored, false)?;
+        let truth = RenderedTruth::new(&scored);
+        let folder = self.run.make_folder()?;
+        let config = self.run_config();
+        let began = Instant::now();
+        let (precisions, name, epochs) = if self.boxes_only {
+            let boxes = BoxesConfig {
+                epochs: config.epochs,
+                batch: config.batch,
+                learning_rate: config.learning_rate,
+                hidden: 128,
+                seed: config.seed,
+            };
+            let network = train_boxes(&copies, training.vocabulary(), &boxes);
+            let logits = |chunk: &[&Example]| chunk.iter().map(|e| boxes_logits(&network, e)).collect();
+            (average_precisions(&truth.truth(), &held, logits)?, "boxes only", Vec::new())
+        } else {
+            let (model, log) = self.train_rmlr(&detector.model, &training, &copies, &held, &truth, &config, device)?;
+            let precisions = average_precisions(&truth.truth(), &held, |chunk| model.logits(chunk))?;
+            let note = json!({"data": self.data(), "command": command_line(), "config": config,
+                "detector": detector.key, "map": mean_percent(&precisions), "split": self.split});
+            save_model(&model, training.vocabulary(), note, folder)?;
+            (precisions, self.row.title(), log)
+        };
+        let result = json!({
+            "row": name,
+            "seed": config.seed,
+            "split": self.split,
+            "scenes": self.score_scenes,
+            "map": mean_percent(&precisions),
+            "per_interaction": precisions,
+            "seconds": began.elapsed().as_secs_f64(),
+            "epochs": epochs,
+            "command": command_line(),
+        });
+        let mut text = serde_json::to_vec_pretty(&result)?;
+        text.push(b'\n');
+        write_beside(&folder.join("result.json"), &text)?;
+        self.report(&result)
+    }
+
+    fn data(&self) -> String {
+        format!("rendered scenes, {} of the training split, scene seed {}", self.scenes, self.scene_seed)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one caller; these are the parts of a run")]
+    fn train_rmlr(
+        &self,
+        detector: &DetrModel,
+        training: &RenderedScenes,
+        copies: &[Vec<Example>],
+        held: &[Example],
+        truth: &RenderedTruth,
+        config: &RunConfig,
+        device: Device,
+    ) -> anyhow::Result<(RmlrModel, Vec<EpochRecord>)> {
+        let vocabulary = training.vocabulary();
+        let encoder = self.encoder(detector, vocabulary.verb_count(), device)?;
+        let model_config = self.model_config(detector, vocabulary.verb_count(), encoder.as_ref());
+        let texts = match &encoder {
+            None => Vec::new(),
+            Some(encoder) => {
+                let all: Vec<&Example> = copies.first().map_or_else(Vec::new, |list| list.iter().collect());
+                Texts { encoder, vocabulary, mode: self.text }.of(&all).context("reading the text of the scenes")?
+            }
+        };
+        let model = RmlrModel::new(&model_config, config.seed, device);
+        let identity = RunIdentity { system: serde_json::to_value(&model_config)?, data: self.data() };
+        let progress = self.run.progress();
+        let mut trainer =
+            Trainer::start(&model.store, &[], config, identity, &self.run.options(&progress)).context("starting")?;
+        let source = Source::Cached { copies, texts: &texts };
+        let each = self.score_each_epoch;
+        train(&model, vocabulary, &source, &mut trainer, config, |model| {
+            if !each {
+                return Ok(Vec::new());
+            }
+            Ok(vec![("map", mean_average_precision(model, &truth.truth(), held)?)])
+        })
+        .context("training")?;
+        progress.finish_and_clear();
+        let log = trainer.log().to_vec();
+        trainer.keep_average();
+        Ok((model, log))
+    }
+
+    fn report(&self, result: &Value) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        let map = result["map"].as_f64().unwrap_or_default();
+        if self.json {
+            writeln!(
+                out,
+                "{}",
+                json!({"out": self.run.out, "row": result["row"], "seed": result["seed"],
+                "split": self.split, "map": map, "seconds": result["seconds"]})
+            )?;
+        } else {
+            let name = result["row"].as_str().unwrap_or_default();
+            writeln!(out, "{name}: mAP {map:.2} % on {} {} scenes", self.score_scenes, self.split.name())?;
+        }
+        Ok(())
+    }
+}
