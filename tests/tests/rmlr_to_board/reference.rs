@@ -9,6 +9,7 @@ use hoi_runtime::pairing::HumanObjectPair;
 use hoi_runtime::spatial::{FeatureGrid, SPATIAL_LEN, pair_masks, spatial_encoding};
 use hoi_trainer::export::RmlrGraph;
 use hoi_trainer::network::transformer::{Activation, EncoderLayer, EncoderLayerConfig, sine_position};
+use hoi_trainer::system::rmlr::RoiPooling;
 use ndarray::ArrayD;
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -135,6 +136,7 @@ impl Reference {
             with_cue: self.parts.cue,
             with_context: self.parts.context,
             with_spatial: self.parts.spatial,
+            pooling: RoiPooling::Enclosing,
         }
     }
 

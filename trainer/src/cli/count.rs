@@ -91,7 +91,7 @@ pub(super) struct CountArguments {
     json: bool,
 }
 
-fn size(text: &str) -> Result<Size, String> {
+pub(super) fn size(text: &str) -> Result<Size, String> {
     let side = |text: &str| text.parse::<u32>().ok().filter(|side| (1..=16_384).contains(side));
     let parsed = text.split_once('x').and_then(|(width, height)| Some(Size::new(side(width)?, side(height)?)));
     parsed.ok_or_else(|| "expected width and height from 1 to 16384, as in 800x800".to_owned())

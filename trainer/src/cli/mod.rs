@@ -4,6 +4,7 @@ mod count;
 mod data;
 mod detr;
 mod eval;
+mod export;
 mod layout;
 mod pictures;
 mod rmlr;
@@ -45,6 +46,11 @@ enum Command {
         #[command(subcommand)]
         study: study::Study,
     },
+    /// Write a trained system as a bundle for the board
+    Export {
+        #[command(subcommand)]
+        system: export::ExportSystem,
+    },
     /// Score a bundle on a data set
     Eval {
         #[command(subcommand)]
@@ -71,6 +77,7 @@ impl Cli {
             Command::Data { command } => command.run(),
             Command::Scenes(arguments) => arguments.run(),
             Command::Study { study } => study.run(),
+            Command::Export { system } => system.run(),
             Command::Eval { set } => set.run(),
             Command::Score { set } => set.run(),
         }

@@ -12,7 +12,7 @@ use hoi_runtime::fusion::{FusionSpec, TripletNms};
 use hoi_runtime::pairing::PairingSpec;
 use hoi_runtime::spatial::SPATIAL_LEN;
 use hoi_runtime::vocabulary::VocabularySpec;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::HEAD_FILE;
 use super::detr::{DETECTOR_FILE, DetrGraph, position, project};
@@ -20,6 +20,7 @@ use super::layers::{LayerSizes, NetworkGraph};
 use super::resnet::Map;
 use super::weights::{ANY, ExportError, Weights};
 use crate::network::transformer::Activation;
+use crate::system::rmlr::{RmlrShape, RoiPooling};
 
 /// Keys of what serves training alone.
 const TRAINING_PREFIX: &str = "text.";
@@ -49,9 +50,32 @@ pub struct RmlrGraph<'a> {
     pub with_context: bool,
     /// The encoding of where the boxes lie (C4), which the paper does not have.
     pub with_spatial: bool,
+    /// What the masked RoI is divided by; read where there is a cue.
+    pub pooling: RoiPooling,
 }
 
-impl RmlrGraph<'_> {
+impl<'a> RmlrGraph<'a> {
+    /// The graph of a trained head over a map of the size `feature` (rows, columns, channels). `tensors` as [`RmlrGraph::tensors`].
+    pub fn of_shape(shape: &RmlrShape, tensors: &'a HashMap<String, Tensor>, feature: [usize; 3]) -> Self {
+        Self {
+            tensors,
+            feature,
+            relation_heads: shape.relation_heads,
+            relation_layers: shape.relation_layers,
+            reasoning_heads: shape.reasoning_heads,
+            reasoning_layers: shape.reasoning_layers,
+            with_cue: shape.cue_used,
+            with_context: shape.context_used,
+            with_spatial: shape.spatial_used,
+            pooling: shape.pooling,
+        }
+    }
+
+    /// The variables of a store of a trained head without those that serve training alone.
+    pub fn exported(variables: HashMap<String, Tensor>) -> HashMap<String, Tensor> {
+        variables.into_iter().filter(|(name, _)| !name.starts_with(TRAINING_PREFIX)).collect()
+    }
+
     /// The graph (opset 17) with the inputs of [`RmlrGraph::inputs`] and the output `verb_logits` f32 `[P, V]`; P and N are symbolic
     /// and may be 0.
     ///
@@ -59,7 +83,8 @@ impl RmlrGraph<'_> {
     /// side: so the context is multiplied once and a token once an entity, not once a pair.
     ///
     /// # Errors
-    /// [`ExportError`] naming the weight that is missing, left over, of another shape, not finite or under `text.`.
+    /// [`ExportError`] naming the weight that is missing, left over, of another shape, not finite or under `text.`;
+    /// [`ExportError::MapPooling`].
     pub fn graph(&self) -> Result<ModelProto, ExportError> {
         let training = self.tensors.keys().filter(|name| name.starts_with(TRAINING_PREFIX)).min();
         if let Some(name) = training {
@@ -156,7 +181,20 @@ impl RmlrGraph<'_> {
                 x = graph.encoder_layer(&x, Some(&position), &format!("relation.layers.{n}"), &sizes)?;
             }
         }
-        let pooled = graph.op("MatMul", &["pair_masks", &x], "cue.pooled", vec![]);
+        let mut pooled = graph.op("MatMul", &["pair_masks", &x], "cue.pooled", vec![]);
+        match self.pooling {
+            RoiPooling::Enclosing => {}
+            RoiPooling::Covered => {
+                let cells = Tensor::ones([map.height * map.width, 1], (Kind::Float, Device::Cpu));
+                let cells = graph.constant("cue.cells", &cells)?;
+                let sum = graph.op("MatMul", &["pair_masks", &cells], "cue.covered", vec![]);
+                // A pair without area has a row of zeros.
+                let least = graph.scalar("cue.least", 1e-6);
+                let sum = graph.op("Max", &[&sum, &least], "cue.covered.some", vec![]);
+                pooled = graph.op("Div", &[&pooled, &sum], "cue.mean", vec![]);
+            }
+            RoiPooling::Map => return Err(ExportError::MapPooling),
+        }
         let outputs = graph.weights.take("cue.weight", &[ANY, width])?.size()[0];
         Ok((graph.linear(&pooled, "cue", width, "cue.out")?, outputs))
     }
@@ -247,10 +285,19 @@ pub fn rmlr_fusion() -> FusionSpec {
 }
 
 /// How the head reads eq. 5, where it does.
-pub(super) fn masked_roi_note(head: &RmlrGraph) -> Vec<String> {
-    let note = "The paper leaves the operator of its masked RoI (eq. 5) open. Here each feature cell counts with the exact share of it \
-                that the union of human and object box covers, divided by the area of the box that encloses both.";
-    if head.with_cue { vec![note.to_owned()] } else { Vec::new() }
+pub(super) fn masked_roi_note(head: &RmlrGraph) -> Result<Vec<String>, ExportError> {
+    if !head.with_cue {
+        return Ok(Vec::new());
+    }
+    let divisor = match head.pooling {
+        RoiPooling::Enclosing => "the area of the box that encloses both",
+        RoiPooling::Covered => "the area that the two cover (reading `covered`)",
+        RoiPooling::Map => return Err(ExportError::MapPooling),
+    };
+    Ok(vec![format!(
+        "The paper leaves the operator of its masked RoI (eq. 5) open. Here each feature cell counts with the exact share of it that \
+         the union of human and object box covers, divided by {divisor}."
+    )])
 }
 
 /// Everything that an RmLR bundle is made of.
@@ -283,6 +330,10 @@ pub struct RmlrBundle<'a> {
 /// # Errors
 /// [`ExportError`] when a network cannot be exported, or the bundle cannot be written or refuses its parts.
 pub fn write_rmlr_bundle(bundle: &RmlrBundle, folder: &Path) -> Result<ModelBundle, ExportError> {
+    let (input, stride) = (bundle.detector.input, bundle.detector.config.backbone.stride());
+    if [input.width, input.height].iter().any(|&side| i64::from(side) % stride != 0) {
+        return Err(ExportError::InputCells { input, stride });
+    }
     let files = BTreeMap::from([
         (DETECTOR_FILE.to_owned(), to_bytes(&bundle.detector.graph()?)?),
         (HEAD_FILE.to_owned(), to_bytes(&bundle.head.graph()?)?),
@@ -307,7 +358,7 @@ pub fn write_rmlr_bundle(bundle: &RmlrBundle, folder: &Path) -> Result<ModelBund
         training: bundle.training.clone(),
         accuracy: bundle.accuracy.clone(),
         evaluation: bundle.evaluation.clone(),
-        notes: masked_roi_note(&bundle.head),
+        notes: masked_roi_note(&bundle.head)?,
     };
     Ok(write_bundle(folder, BundleParts { manifest, files })?)
 }

@@ -50,6 +50,6 @@ pub fn write_rmlr_over(parts: &RmlrOver<'_>, folder: &Path) -> Result<ModelBundl
     manifest.training.push(parts.training.clone());
     manifest.accuracy.clear();
     manifest.evaluation.clear();
-    manifest.notes = masked_roi_note(&parts.head);
+    manifest.notes = masked_roi_note(&parts.head)?;
     Ok(write_bundle(folder, BundleParts { manifest, files })?)
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use hoi_quantize::onnx::OnnxError;
 use hoi_runtime::bundle::BundleError;
+use hoi_runtime::geometry::Size;
 use tch::{Device, Kind, Tensor};
 
 use super::WriteError;
@@ -58,6 +59,23 @@ pub enum ExportError {
     UnusedWeight {
         /// The weight.
         name: String,
+    },
+    /// A reading of the masked RoI that the head's inputs cannot give.
+    #[error(
+        "the masked RoI divided by all cells of the map (`map`) cannot be exported: the runtime's `pair_masks` are divided by the area \
+         that encloses both boxes, and a head is not told that area; train the head with `enclosing` or `covered`"
+    )]
+    MapPooling,
+    /// An input that whole cells of the backbone's map do not fill.
+    #[error(
+        "an input of {input} is not made of whole cells of the map, {stride} pixels wide and high: masks would lie beside what they \
+         mean; both sides must be multiples of {stride}"
+    )]
+    InputCells {
+        /// The input.
+        input: Size,
+        /// Pixels from a cell of the map to the next.
+        stride: i64,
     },
     /// A weight that serves training alone.
     #[error("weight `{name}` belongs to training; leave everything under `{prefix}` out of what is exported")]
