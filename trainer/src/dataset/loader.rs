@@ -100,7 +100,7 @@ pub enum LoaderError<E> {
         /// Name of the last one.
         name: String,
         /// What is wrong with it.
-        source: DatasetError,
+        source: Box<DatasetError>,
     },
     /// A thread stopped without handing over its picture.
     #[error("reading {name} stopped a loader thread")]
@@ -199,7 +199,7 @@ fn collect<E>(
             Ok(Err(source)) => {
                 let (name, count, limit) = (set.name(index), report.skipped.len() + 1, options.skip_limit);
                 if count > limit {
-                    return Err(LoaderError::TooManySkipped { count, limit, name, source });
+                    return Err(LoaderError::TooManySkipped { count, limit, name, source: Box::new(source) });
                 }
                 report.skipped.push(Skipped { name, error: source });
             }

@@ -205,7 +205,7 @@ fn field_names(reader: &mut Limited<&mut dyn Read>) -> Result<Vec<String>, Eleme
     let [length] = length[..] else { return Err(format("no length of field names")) };
     let tag = Tag::read(reader)?;
     let names = tag.payload(reader)?;
-    if length < 1.0 || length > 1024.0 {
+    if !(1.0..=1024.0).contains(&length) {
         return Err(format("field names shorter than 1 or longer than 1024 bytes"));
     }
     names
