@@ -162,8 +162,8 @@ fn labels_of_whole_images_are_the_published_ones() {
 fn qpic(change: impl FnOnce(&mut Value)) -> Result<Vec<AnnotatedImage>, DatasetError> {
     let mut document = json!([{"file_name": "HICO_train2015_00000001.jpg", "img_id": 1,
         "annotations": [{"bbox": [207, 32, 426, 299], "category_id": 1}, {"bbox": [58, 97, 571, 404], "category_id": 4}],
-        "hoi_annotation": [{"subject_id": 0, "object_id": 1, "category_id": 73},
-                           {"subject_id": 0, "object_id": 1, "category_id": 77}]}]);
+        "hoi_annotation": [{"subject_id": 0, "object_id": 1, "category_id": 77},
+                           {"subject_id": 0, "object_id": 1, "category_id": 88}]}]);
     change(&mut document);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trainval_hico.json");
@@ -274,7 +274,7 @@ fn unseen_pairs_go_with_all_their_labels() {
     assert!(ZeroShotSplit::Uo.seen().unwrap().iter().all(|k| !unseen_objects.contains(&object(*k).0)));
     assert!(ZeroShotSplit::RfUc.unseen().unwrap().iter().all(|k| table.classes()[*k].rare));
 
-    // Interactions 0 and 1 are of airplanes, 28 of bicycles.
+    // Interactions 0 and 1 are of airplanes, 28 of birds.
     let pair = |interaction, x: f32| AnnotatedPair {
         human: BBox::new(x, 0., x + 100., 100.),
         object: BBox::new(x, 50., x + 50., 100.),
