@@ -116,8 +116,9 @@ impl Photos {
         let (root, detector, out) = (self.folder.path(), self.at("detector"), self.at(out));
         let base =
             ["rmlr", "--data", "hico-det", "--root", path(root), "--detector", path(&detector), "--out", path(&out)];
-        let own = ["--epochs", "1", "--batch", "2", "--device", "cpu"];
-        hoi_train(&[&base[..], &own, more].concat())
+        let own = ["--batch", "2", "--device", "cpu"];
+        let epochs: &[&str] = if more.contains(&"--epochs") { &[] } else { &["--epochs", "1"] };
+        hoi_train(&[&base[..], &own, epochs, more].concat())
     }
 }
 
