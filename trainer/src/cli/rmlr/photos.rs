@@ -32,6 +32,9 @@ use crate::system::rmlr::{
 };
 use crate::system::run::{EpochRecord, RunConfig, RunIdentity, Trainer, progress_bar};
 
+/// HICO-DET's scores, and those of a zero-shot split where one was asked for.
+type PhotoScores = (HicoDetScores, Option<ZeroShotMeans>);
+
 /// Predictions of the scored pictures.
 const PREDICTIONS_FILE: &str = "predictions.jsonl";
 
@@ -280,7 +283,7 @@ impl RmlrArguments {
         data: &PhotoData,
         skip_limit: usize,
         path: &Path,
-    ) -> anyhow::Result<(Vec<String>, Option<(HicoDetScores, Option<ZeroShotMeans>)>)> {
+    ) -> anyhow::Result<(Vec<String>, Option<PhotoScores>)> {
         let set = data.scored.set();
         let progress = progress_bar();
         progress.set_length(set.len() as u64);

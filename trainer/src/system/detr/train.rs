@@ -134,9 +134,7 @@ pub fn evaluate(
         Ok::<_, std::convert::Infallible>(())
     });
     walked.map_err(|e| match e {
-        LoaderError::TooManySkipped { limit, name, source, .. } => {
-            RunError::Picture { limit, name, source }
-        }
+        LoaderError::TooManySkipped { limit, name, source, .. } => RunError::Picture { limit, name, source },
         other => RunError::Loader { reason: other.to_string() },
     })?;
     Ok(evaluator.finish())
