@@ -52,21 +52,17 @@ impl PictureSet for Repeated {
     }
 }
 
-fn setting(name: &str, own: f64) -> f64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(own)
-}
-
 fn train_detector(set: &Repeated, folder: &Path) -> DetrModel {
     let mut settings = DetrPlan::Tiny.settings(set.vocabulary.object_count());
     settings.augmentation = Augmentation::exact(SIZE, 0.0);
-    settings.detector.decoder_layers = setting("DECODER", 2.0) as i64;
-    settings.detector.queries = setting("QUERIES", 12.0) as i64;
+    settings.detector.decoder_layers = 2;
+    settings.detector.queries = 12;
     let run = RunConfig {
-        epochs: setting("EPOCHS", 10.0) as usize,
+        epochs: 10,
         batch: SCENES,
-        learning_rate: setting("RATE", 1e-3),
+        learning_rate: 1e-3,
         schedule: Schedule::Cosine { warmup: 0.05 },
-        max_gradient: setting("CLIP", 0.1),
+        max_gradient: 0.1,
         ..RunConfig::default()
     };
     let task = DetrTask {
@@ -113,7 +109,7 @@ fn train_head(detector: &DetrModel, set: &Repeated, folder: &Path) -> [RmlrModel
     let all: Vec<&Example> = copies[0].iter().collect();
     let texts = Texts { encoder: &encoder, vocabulary: &set.vocabulary, mode: TextMode::Joined }.of(&all).unwrap();
     let run = RunConfig {
-        epochs: setting("HEAD_EPOCHS", 4.0) as usize,
+        epochs: 4,
         batch: SCENES,
         learning_rate: 1e-3,
         max_gradient: 1.0,
@@ -135,7 +131,7 @@ fn train_head(detector: &DetrModel, set: &Repeated, folder: &Path) -> [RmlrModel
 fn eight_scenes_are_learned_by_heart() {
     tch::set_num_threads(2);
     let began = Instant::now();
-    let config = RenderedConfig { size: SIZE, seed: setting("SEED", 0.0) as u64, split: Split::Train, count: SCENES };
+    let config = RenderedConfig { size: SIZE, seed: 0, split: Split::Train, count: SCENES };
     let scenes = RenderedScenes::new(config).unwrap();
     let pictures: Vec<AnnotatedPicture> = (0..SCENES).map(|i| scenes.open(i).unwrap()).collect();
     let vocabulary = scenes.vocabulary().clone();

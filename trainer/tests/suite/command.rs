@@ -117,7 +117,7 @@ fn failures_say_what_and_where() {
     let missing = hoi_train(&["layout", "--root", path(&absent), "--out", path(&root.join("o"))]);
     assert_eq!(missing.status.code(), Some(1));
     let stderr = text(&missing.stderr);
-    assert!(stderr.contains("hoi_classes.json") && stderr.matches("hoi-train:").count() == 1, "{stderr}");
+    assert!(stderr.contains("absent") && stderr.matches("hoi-train:").count() == 1, "{stderr}");
 
     std::fs::write(root.join("head.json"), "{}").unwrap();
     let (graph, description) = (root.join("none.onnx"), root.join("head.json"));

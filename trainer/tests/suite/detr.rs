@@ -407,7 +407,7 @@ fn wrong_calls_are_refused() {
     fails(&[], "the detector has 5 classes, the vocabulary 8");
     std::fs::write(&settings, serde_json::to_vec(&small(8)).unwrap()).unwrap();
     fails(&["--weights", "none.pth"], "none.pth");
-    fails(&["--precision", "mixed"], "needs a CUDA GPU");
+    fails(&["--precision", "half"], "bf16");
     fails(&["--warmup", "2"], "schedule.warmup is 2");
     fails(&["--eval-only"], "config.json");
 }
