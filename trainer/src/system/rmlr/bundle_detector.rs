@@ -34,7 +34,7 @@ pub enum BundleDetectorError {
         /// The bundle.
         folder: PathBuf,
         /// What is wrong with it.
-        source: DetectorError,
+        source: Box<DetectorError>,
     },
     /// It gives too little for a head.
     #[error("the detector of {} gives no {what}: its manifest needs {needed}", folder.display())]
@@ -78,7 +78,7 @@ impl BundleDetector {
     /// [`BundleDetectorError`] saying what is missing.
     pub fn new(bundle: ModelBundle, vocabulary: &Vocabulary, engine: &dyn Engine) -> Result<Self, BundleDetectorError> {
         let folder = || bundle.origin().to_owned();
-        let failed = |source| BundleDetectorError::Detector { folder: folder(), source };
+        let failed = |source| BundleDetectorError::Detector { folder: folder(), source: Box::new(source) };
         let missing = |what, needed| BundleDetectorError::Missing { folder: folder(), what, needed };
         let detector = Detector::load(engine, &bundle).map_err(failed)?;
         if detector.token_width().is_none() {
