@@ -2,6 +2,7 @@
 
 mod examples;
 mod photo_data;
+mod photo_detector;
 mod photos;
 mod rendered;
 

@@ -7,28 +7,27 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use hoi_runtime::bundle::{MANIFEST, TrainingRecord};
-use hoi_runtime::engine::TractEngine;
+use hoi_runtime::bundle::TrainingRecord;
 use hoi_runtime::vocabulary::Vocabulary;
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
 use super::examples::{Shown, examples};
 use super::photo_data::{PhotoData, Scored};
+use super::photo_detector::PhotoDetector;
 use super::{Plan, RmlrArguments};
 use crate::cli::pictures::DataChoice;
-use crate::cli::rmlr::Detector;
 use crate::cli::run::command_line;
 use crate::dataset::PictureSet;
-use crate::dataset::augment::{Augmentation, Resize};
+use crate::dataset::augment::Augmentation;
 use crate::dataset::hico_det::ZeroShotSplit;
 use crate::eval::hico_det::{HicoDetEvaluator, HicoDetScores};
 use crate::eval::predictions::PredictionFile;
 use crate::eval::zero_shot::ZeroShotMeans;
 use crate::export::{RmlrGraph, RmlrOver, write_beside, write_rmlr_over};
 use crate::system::rmlr::{
-    BundleDetector, DetectOptions, Example, FrozenDetector, RmlrModel, RoiPooling, Source, Texts, predict_set,
-    role_predictions, save_model, train, verb_numbers,
+    BundleDetector, DetectOptions, Example, RmlrModel, RoiPooling, Source, Texts, predict_set, role_predictions,
+    save_model, train, verb_numbers,
 };
 use crate::system::run::{EpochRecord, RunConfig, RunIdentity, Trainer, progress_bar};
 
@@ -75,76 +74,8 @@ impl PhotoArguments {
     }
 }
 
-/// A frozen detector for photos.
-enum PhotoDetector {
-    Detr(Box<Detector>),
-    Bundle(Box<BundleDetector>),
-}
-
-impl PhotoDetector {
-    fn load(folder: &Path, vocabulary: &Vocabulary, device: Device) -> anyhow::Result<Self> {
-        if folder.join(MANIFEST).is_file() {
-            let found = BundleDetector::load(folder, vocabulary, &TractEngine::default());
-            let detector = found.context("loading the detector")?;
-            if !detector.unknown_classes().is_empty() {
-                eprintln!(
-                    "hoi-train: the data set does not have these classes of the detector, they are dropped: {}",
-                    detector.unknown_classes().join(", ")
-                );
-            }
-            return Ok(Self::Bundle(Box::new(detector)));
-        }
-        let detector = Detector::load(folder, device)?;
-        let (own, wanted) = (detector.model.vocabulary.spec(), vocabulary.spec());
-        if (&own.objects, &own.human) != (&wanted.objects, &wanted.human) {
-            let differs = own.objects.iter().zip(&wanted.objects).find(|(a, b)| a != b);
-            let differs =
-                differs.map_or_else(String::new, |(a, b)| format!(", the first that differ are `{a}` and `{b}`"));
-            bail!(
-                "the detector in {} has another vocabulary than the data set: {} classes against {}{differs}; it must be trained on the \
-                 data set's classes",
-                folder.display(),
-                own.objects.len(),
-                wanted.objects.len(),
-            );
-        }
-        Ok(Self::Detr(Box::new(detector)))
-    }
-
-    fn frozen(&self) -> &dyn FrozenDetector {
-        match self {
-            Self::Detr(detector) => &detector.model,
-            Self::Bundle(detector) => &**detector,
-        }
-    }
-
-    fn key(&self) -> &str {
-        match self {
-            Self::Detr(detector) => &detector.key,
-            Self::Bundle(detector) => detector.key(),
-        }
-    }
-
-    fn resize(&self) -> Resize {
-        match self {
-            Self::Detr(detector) => detector.model.settings.resize(),
-            Self::Bundle(detector) => Resize::Exact(detector.input()),
-        }
-    }
-
-    fn dropped(&self) -> u64 {
-        match self {
-            Self::Detr(_) => 0,
-            Self::Bundle(detector) => detector.dropped(),
-        }
-    }
-
-    /// The resize alone; mirrored or not.
-    fn plain(&self, mirrored: bool) -> Augmentation {
-        let flip = if mirrored { 1.0 } else { 0.0 };
-        Augmentation { flip, resize: self.resize(), ..Augmentation::test() }
-    }
-}
+/// HICO-DET's, and those of the zero-shot split.
+type Scores = (HicoDetScores, Option<ZeroShotMeans>);
 
 /// What training came to.
 struct Trained {
@@ -283,7 +214,11 @@ impl RmlrArguments {
         data: &PhotoData,
         skip_limit: usize,
         path: &Path,
+<<<<<<< HEAD
     ) -> anyhow::Result<(Vec<String>, Option<PhotoScores>)> {
+=======
+    ) -> anyhow::Result<(Vec<String>, Option<Scores>)> {
+>>>>>>> b10-photos
         let set = data.scored.set();
         let progress = progress_bar();
         progress.set_length(set.len() as u64);
