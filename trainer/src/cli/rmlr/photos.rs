@@ -31,9 +31,6 @@ use crate::system::rmlr::{
 };
 use crate::system::run::{EpochRecord, RunConfig, RunIdentity, Trainer, progress_bar};
 
-/// HICO-DET's scores, and those of a zero-shot split where one was asked for.
-type PhotoScores = (HicoDetScores, Option<ZeroShotMeans>);
-
 /// Predictions of the scored pictures.
 const PREDICTIONS_FILE: &str = "predictions.jsonl";
 
@@ -214,11 +211,7 @@ impl RmlrArguments {
         data: &PhotoData,
         skip_limit: usize,
         path: &Path,
-<<<<<<< HEAD
-    ) -> anyhow::Result<(Vec<String>, Option<PhotoScores>)> {
-=======
     ) -> anyhow::Result<(Vec<String>, Option<Scores>)> {
->>>>>>> b10-photos
         let set = data.scored.set();
         let progress = progress_bar();
         progress.set_length(set.len() as u64);
@@ -287,7 +280,6 @@ impl RmlrArguments {
             with_cue: shape.cue_used,
             with_context: shape.context_used,
             with_spatial: shape.spatial_used,
-            pooling: shape.pooling,
         };
         let parts = RmlrOver {
             base: base.bundle(),

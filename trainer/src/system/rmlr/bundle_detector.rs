@@ -78,12 +78,7 @@ impl BundleDetector {
     /// [`BundleDetectorError`] saying what is missing.
     pub fn new(bundle: ModelBundle, vocabulary: &Vocabulary, engine: &dyn Engine) -> Result<Self, BundleDetectorError> {
         let folder = || bundle.origin().to_owned();
-<<<<<<< HEAD
-        let failed =
-            |source: DetectorError| BundleDetectorError::Detector { folder: folder(), source: Box::new(source) };
-=======
         let failed = |source| BundleDetectorError::Detector { folder: folder(), source: Box::new(source) };
->>>>>>> b10-photos
         let missing = |what, needed| BundleDetectorError::Missing { folder: folder(), what, needed };
         let detector = Detector::load(engine, &bundle).map_err(failed)?;
         if detector.token_width().is_none() {
