@@ -280,6 +280,7 @@ impl RmlrArguments {
             with_cue: shape.cue_used,
             with_context: shape.context_used,
             with_spatial: shape.spatial_used,
+            pooling: shape.pooling,
         };
         let parts = RmlrOver {
             base: base.bundle(),
