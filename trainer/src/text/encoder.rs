@@ -18,10 +18,10 @@ const TOKENS_PER_BATCH: usize = 4096;
 /// How the vector of a sentence is made of its last hidden states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pooling {
-    /// The first token's, [CLS] (RmLR).
+    /// The first token's, `[CLS]` (RmLR).
     #[default]
     FirstToken,
-    /// The mean over all its tokens, [CLS] and [SEP] counted, as MiniLM was trained.
+    /// The mean over all its tokens, `[CLS]` and `[SEP]` counted, as MiniLM was trained.
     Mean,
 }
 
@@ -45,7 +45,7 @@ impl Default for TextOptions {
 /// The vectors of an image's text. T: distinct sub-sentences, in the order in which they were first given.
 #[derive(Debug)]
 pub struct ImageText {
-    /// E^w of eq. 8: a vector for every word (token) without [CLS], [SEP] and padding, f32 `[N_w, D]`.
+    /// E^w of eq. 8: a vector for every word (token) without `[CLS]`, `[SEP]` and padding, f32 `[N_w, D]`.
     pub words: Tensor,
     /// Of each word the distinct sub-sentence (row of `sentences`) that it belongs to.
     pub owner: Vec<usize>,
@@ -143,8 +143,8 @@ impl TextEncoder {
         &self.network
     }
 
-    /// Token ids of the joined text of an image: [CLS], then each distinct sub-sentence with a [SEP] behind it, as many as the limit
-    /// allows; [CLS] [SEP] for none. One sub-sentence gives the ids of its text alone.
+    /// Token ids of the joined text of an image: `[CLS]`, then each distinct sub-sentence with a `[SEP]` behind it, as many as the limit
+    /// allows; `[CLS]` `[SEP]` for none. One sub-sentence gives the ids of its text alone.
     ///
     /// # Errors
     ///

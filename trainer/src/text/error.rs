@@ -94,7 +94,7 @@ pub enum TextError {
     TooLong {
         /// The text.
         text: String,
-        /// Its tokens, [CLS] and [SEP] counted.
+        /// Its tokens, `[CLS]` and `[SEP]` counted.
         tokens: usize,
         /// The limit.
         limit: usize,

@@ -54,8 +54,8 @@ pub(super) struct RmlrArguments {
     #[arg(long)]
     boxes_only: bool,
     /// Weights of the loss as in Table 7: hoi, s^m, w^m, s^a, w^a
-    #[arg(long, value_name = "X,X,X,X,X", value_delimiter = ',', num_args = 5)]
-    loss_weights: Option<Vec<f64>>,
+    #[arg(long, value_name = "X,X,X,X,X")]
+    loss_weights: Option<LossWeights>,
     /// Layers of the reasoning module (Table 8)
     #[arg(long, value_name = "N")]
     reasoning_layers: Option<usize>,
@@ -151,10 +151,7 @@ impl RmlrArguments {
         shape.dropout = self.dropout.unwrap_or(shape.dropout);
         shape.spatial_used = self.with_spatial;
         shape.pooling = self.pooling;
-        let mut weights = match self.loss_weights.as_deref() {
-            Some(&[a, b, c, d, e]) => LossWeights::of([a, b, c, d, e]),
-            _ => LossWeights::default(),
-        };
+        let mut weights = self.loss_weights.unwrap_or_default();
         self.row.apply(&mut shape, &mut weights, self.with_context);
         let name = self.text_encoder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         let mut language = LanguageConfig::beside(&shape, &name, encoder.map_or(1, TextEncoder::width));

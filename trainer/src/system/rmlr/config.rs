@@ -1,5 +1,7 @@
 //! What can be chosen, and the rows of the paper's tables as choices.
 
+use std::str::FromStr;
+
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -165,6 +167,21 @@ impl LossWeights {
     }
 }
 
+impl FromStr for LossWeights {
+    type Err = String;
+
+    /// Five numbers with commas between, in the order of Table 7; none may be negative.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let values: Result<Vec<f64>, _> = text.split(',').map(|part| part.trim().parse::<f64>()).collect();
+        match values.as_deref() {
+            Ok(&[a, b, c, d, e]) if [a, b, c, d, e].iter().all(|w| w.is_finite() && *w >= 0.0) => {
+                Ok(Self::of([a, b, c, d, e]))
+            }
+            _ => Err("expected five numbers from 0 on: hoi,s^m,w^m,s^a,w^a, such as 2,1,1,0.1,0.1".to_owned()),
+        }
+    }
+}
+
 /// The rows of Table 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -284,6 +301,17 @@ impl LanguageConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loss_weights_are_read_in_the_order_of_table_7() {
+        assert_eq!("2,1,1,0.1,.1".parse(), Ok(LossWeights::default()));
+        let read: LossWeights = "1, 2,3,4,5".parse().unwrap();
+        assert_eq!((read.hoi, read.sentence_reasoning, read.word_reasoning), (1.0, 2.0, 3.0));
+        assert_eq!((read.sentence_remining, read.word_remining), (4.0, 5.0));
+        for wrong in ["", "1,2", "1,2,3,4,5,6", "1,2,x,4,5", "1,2,-3,4,5", "1,2,NaN,4,5"] {
+            assert!(wrong.parse::<LossWeights>().is_err(), "{wrong}");
+        }
+    }
 
     /// Table 2 as it is printed: IRE, IRE SA, IRE WA, IRM SA, IRM WA.
     #[test]
