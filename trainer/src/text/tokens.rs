@@ -16,9 +16,9 @@ use crate::network::text::{Architecture, TextConfig};
 /// A tokenizer, and the tokens that stand around and between sub-sentences.
 pub(super) struct Tokens {
     tokenizer: Tokenizer,
-    /// ``[CLS]``, `<s>`.
+    /// `[CLS]`, `<s>`.
     pub(super) first: u32,
-    /// ``[SEP]``, `</s>`.
+    /// `[SEP]`, `</s>`.
     pub(super) separator: u32,
     vocabulary: i64,
 }
