@@ -1,6 +1,5 @@
 //! Training on HICO-DET or V-COCO, and predictions in the form that `hoi-train score` takes.
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,7 +9,7 @@ use clap::Args;
 use hoi_runtime::bundle::TrainingRecord;
 use hoi_runtime::vocabulary::Vocabulary;
 use serde_json::{Value, json};
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::examples::{Shown, examples};
 use super::photo_data::{PhotoData, Scored};
@@ -105,7 +104,7 @@ impl RmlrArguments {
             return Ok(());
         }
         let bundle = match &detector {
-            PhotoDetector::Bundle(base) if self.pooling == RoiPooling::Enclosing => {
+            PhotoDetector::Bundle(base) if self.pooling != RoiPooling::Map => {
                 Some(self.write_bundle(&model, base, set.vocabulary(), &data.words)?)
             }
             _ => None,
@@ -265,23 +264,7 @@ impl RmlrArguments {
         vocabulary: &Vocabulary,
         data: &str,
     ) -> anyhow::Result<PathBuf> {
-        let shape = &model.config().shape;
-        // The text side serves training alone.
-        let variables = model.store.variables().into_iter().filter(|(name, _)| !name.starts_with("text."));
-        let tensors: HashMap<String, Tensor> =
-            variables.map(|(name, t)| (name, t.detach().to_device(Device::Cpu).contiguous())).collect();
-        let head = RmlrGraph {
-            tensors: &tensors,
-            feature: base.feature(),
-            relation_heads: shape.relation_heads,
-            relation_layers: shape.relation_layers,
-            reasoning_heads: shape.reasoning_heads,
-            reasoning_layers: shape.reasoning_layers,
-            with_cue: shape.cue_used,
-            with_context: shape.context_used,
-            with_spatial: shape.spatial_used,
-            pooling: shape.pooling,
-        };
+        let tensors = RmlrGraph::exported(model.store.variables());
         let parts = RmlrOver {
             base: base.bundle(),
             name: format!("{}-rmlr", base.bundle().manifest().name),
@@ -290,7 +273,7 @@ impl RmlrArguments {
                 self.row.title(),
                 base.bundle().manifest().name
             ),
-            head,
+            head: RmlrGraph::of_shape(&model.config().shape, &tensors, base.feature()),
             vocabulary: vocabulary.spec().clone(),
             training: TrainingRecord {
                 part: "head".to_owned(),
