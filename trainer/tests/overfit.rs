@@ -107,7 +107,8 @@ fn train_head(detector: &DetrModel, set: &Repeated, folder: &Path) -> [RmlrModel
     let config = RmlrConfig { shape, language, weights: LossWeights::default() };
     let copies = [detect(detector, set)];
     let all: Vec<&Example> = copies[0].iter().collect();
-    let texts = Texts { encoder: &encoder, vocabulary: &set.vocabulary, mode: TextMode::Joined }.of(&all).unwrap();
+    let reader = Texts { encoder: &encoder, vocabulary: &set.vocabulary, mode: TextMode::Joined };
+    let texts = reader.of(&all).unwrap();
     let run = RunConfig {
         epochs: 4,
         batch: SCENES,
@@ -117,6 +118,7 @@ fn train_head(detector: &DetrModel, set: &Repeated, folder: &Path) -> [RmlrModel
         ..RunConfig::default()
     };
     let model = RmlrModel::new(&config, run.seed, Device::Cpu);
+    model.start_sentences(&reader).unwrap();
     let progress = ProgressBar::hidden();
     let options = RunOptions { folder, resume: false, stop_after: None, checkpoint_every: None, progress: &progress };
     let identity = RunIdentity { system: serde_json::to_value(&config).unwrap(), data: "eight scenes".to_owned() };

@@ -17,7 +17,7 @@ pub(super) use self::rendered::Detector;
 use super::run::RunArguments;
 use crate::dataset::rendered::Split;
 use crate::system::rmlr::{
-    FrozenDetector, LanguageConfig, LossWeights, RmlrConfig, RmlrShape, RoiPooling, Row, TextMode, Words,
+    DetachWords, FrozenDetector, LanguageConfig, LossWeights, RmlrConfig, RmlrShape, RoiPooling, Row, TextMode, Words,
 };
 use crate::system::run::{RunConfig, Schedule};
 use crate::text::TextEncoder;
@@ -53,7 +53,7 @@ pub(super) struct RmlrArguments {
     /// Train the perceptron that sees boxes and classes only, instead of RmLR
     #[arg(long)]
     boxes_only: bool,
-    /// Weights of the loss as in Table 7: hoi, s^m, w^m, s^a, w^a
+    /// Weights of the loss as in Table 7: hoi, s^m, w^m, s^a, w^a [default: 2,1,1,0.1,0.1; tiny: 2,5,5,2,2]
     #[arg(long, value_name = "X,X,X,X,X")]
     loss_weights: Option<LossWeights>,
     /// Layers of the reasoning module (Table 8)
@@ -77,9 +77,9 @@ pub(super) struct RmlrArguments {
     /// How sub-sentences are read
     #[arg(long, value_enum, default_value_t = TextMode::Joined)]
     text: TextMode,
-    /// Stop the gradient of the cross-attended side from this share of the epochs on; 1: never
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
-    detach_words_from: f64,
+    /// Stop the gradient of the cross-attended side of the word losses: always, never, or in a part of the epochs such as 0-0.3
+    #[arg(long, value_name = "PART", default_value_t = DetachWords::ALWAYS)]
+    detach_words: DetachWords,
     /// Dropout of all layers
     #[arg(long, value_name = "X")]
     dropout: Option<f64>,
@@ -130,7 +130,7 @@ impl RmlrArguments {
         let own = match self.config {
             Plan::Full => RunConfig::default(),
             Plan::Tiny => RunConfig {
-                epochs: 10,
+                epochs: 15,
                 batch: 16,
                 learning_rate: 1e-3,
                 max_gradient: 1.0,
@@ -151,14 +151,17 @@ impl RmlrArguments {
         shape.dropout = self.dropout.unwrap_or(shape.dropout);
         shape.spatial_used = self.with_spatial;
         shape.pooling = self.pooling;
-        let mut weights = self.loss_weights.unwrap_or_default();
+        let mut weights = self.loss_weights.unwrap_or(match self.config {
+            Plan::Tiny => LossWeights::tiny(),
+            Plan::Full => LossWeights::default(),
+        });
         self.row.apply(&mut shape, &mut weights, self.with_context);
         let name = self.text_encoder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         let mut language = LanguageConfig::beside(&shape, &name, encoder.map_or(1, TextEncoder::width));
         language.self_attention_layers = self.self_attention_layers.unwrap_or(language.self_attention_layers);
         language.words = self.words;
         language.text = self.text;
-        language.detach_words_from = self.detach_words_from;
+        language.detach_words = self.detach_words;
         RmlrConfig { shape, language, weights }
     }
 }

@@ -158,6 +158,9 @@ impl RmlrArguments {
         };
         let system = json!({"head": model_config, "detector": detector.key(), "augmentation": seen});
         let model = RmlrModel::new(&model_config, config.seed, device);
+        if let Some(texts) = &texts {
+            model.start_sentences(texts).context("reading the sentences of the vocabulary")?;
+        }
         let identity = RunIdentity { system, data: data.words.clone() };
         let progress = self.run.progress();
         // Before anything slow: a folder that cannot be used is an error at once.

@@ -180,14 +180,16 @@ impl RmlrArguments {
         let vocabulary = training.vocabulary();
         let encoder = self.encoder(detector, vocabulary.verb_count(), device)?;
         let model_config = self.model_config(detector, vocabulary.verb_count(), encoder.as_ref());
+        let model = RmlrModel::new(&model_config, config.seed, device);
         let texts = match &encoder {
             None => Vec::new(),
             Some(encoder) => {
+                let texts = Texts { encoder, vocabulary, mode: self.text };
+                model.start_sentences(&texts).context("reading the sentences of the vocabulary")?;
                 let all: Vec<&Example> = copies.first().map_or_else(Vec::new, |list| list.iter().collect());
-                Texts { encoder, vocabulary, mode: self.text }.of(&all).context("reading the text of the scenes")?
+                texts.of(&all).context("reading the text of the scenes")?
             }
         };
-        let model = RmlrModel::new(&model_config, config.seed, device);
         let identity = RunIdentity { system: serde_json::to_value(&model_config)?, data: self.data() };
         let progress = self.run.progress();
         let mut trainer =

@@ -40,6 +40,60 @@ pub enum TextMode {
     PerSentence,
 }
 
+/// The part of the training, in shares of its epochs, during which the cross-attended side of the word losses gets no gradient.
+///
+/// A word loss is an L1 between two learned things. Both with a gradient from the start, they meet in a constant within three epochs,
+/// and neither words nor sentences are learned from then on (docs/decisions/0006): hence [`DetachWords::ALWAYS`] by default.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetachWords {
+    /// First share.
+    pub from: f64,
+    /// First share after it.
+    pub until: f64,
+}
+
+impl DetachWords {
+    /// The pairs' side alone moves.
+    pub const ALWAYS: Self = Self { from: 0.0, until: 1.0 };
+    /// Both sides move.
+    pub const NEVER: Self = Self { from: 1.0, until: 1.0 };
+
+    /// Whether epoch `number` (from 0 on) of `epochs` lies in it.
+    pub fn in_epoch(self, number: usize, epochs: usize) -> bool {
+        let share = number as f64 / epochs.max(1) as f64;
+        (self.from..self.until).contains(&share)
+    }
+}
+
+impl FromStr for DetachWords {
+    type Err = String;
+
+    /// `always`, `never`, or two shares such as `0-0.3`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "always" => return Ok(Self::ALWAYS),
+            "never" => return Ok(Self::NEVER),
+            _ => {}
+        }
+        let share = |part: &str| part.trim().parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+        match text.split_once('-').map(|(from, until)| (share(from), share(until))) {
+            Some((Some(from), Some(until))) if from <= until => Ok(Self { from, until }),
+            _ => Err("expected always, never, or two shares of the epochs from 0 to 1, such as 0-0.3".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for DetachWords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Self::ALWAYS => write!(f, "always"),
+            Self::NEVER => write!(f, "never"),
+            Self { from, until } => write!(f, "{from}-{until}"),
+        }
+    }
+}
+
 /// Sizes of what is exported. The defaults are those of the full-size head (15.08 M parameters with 117 verbs).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -151,6 +205,11 @@ impl Default for LossWeights {
 }
 
 impl LossWeights {
+    /// Those of the tiny configuration, chosen on validation scenes (docs/decisions/0006).
+    pub fn tiny() -> Self {
+        Self::of([2.0, 5.0, 5.0, 2.0, 2.0])
+    }
+
     /// In the order of Table 7: hoi, s^m, w^m, s^a, w^a.
     pub fn of([hoi, sentence_reasoning, word_reasoning, sentence_remining, word_remining]: [f64; 5]) -> Self {
         Self { hoi, sentence_reasoning, word_reasoning, sentence_remining, word_remining }
@@ -277,8 +336,8 @@ pub struct LanguageConfig {
     pub words: Words,
     /// How sub-sentences are read.
     pub text: TextMode,
-    /// From this share of all steps on, the cross-attended side of the word losses gets no gradient; 1 means never.
-    pub detach_words_from: f64,
+    /// When the cross-attended side of the word losses gets no gradient.
+    pub detach_words: DetachWords,
 }
 
 impl LanguageConfig {
@@ -293,7 +352,7 @@ impl LanguageConfig {
             dropout: shape.dropout,
             words: Words::All,
             text: TextMode::Joined,
-            detach_words_from: 1.0,
+            detach_words: DetachWords::ALWAYS,
         }
     }
 }
@@ -310,6 +369,20 @@ mod tests {
         assert_eq!((read.sentence_remining, read.word_remining), (4.0, 5.0));
         for wrong in ["", "1,2", "1,2,3,4,5,6", "1,2,x,4,5", "1,2,-3,4,5", "1,2,NaN,4,5"] {
             assert!(wrong.parse::<LossWeights>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn parts_of_the_training_are_read_and_written() {
+        for (text, detached) in [("always", [0, 1, 2, 3, 9]), ("never", [9; 5]), ("0-0.5", [0, 1, 9, 9, 9])] {
+            let part: DetachWords = text.parse().unwrap();
+            assert_eq!(part.to_string(), text);
+            for epoch in 0..4 {
+                assert_eq!(part.in_epoch(epoch, 4), detached.contains(&epoch), "{text}, epoch {epoch}");
+            }
+        }
+        for wrong in ["", "0.3", "0.5-0.3", "0-2", "-1-1", "sometimes", "NaN-1"] {
+            assert!(wrong.parse::<DetachWords>().is_err(), "{wrong}");
         }
     }
 

@@ -33,7 +33,7 @@ pub use boxes::{BoxesConfig, boxes_logits, train_boxes};
 pub use bundle_detector::{BundleDetector, BundleDetectorError};
 pub use cache::{CacheError, CacheWriter, LabelledDetections, read_cache};
 pub use claims::{Figure1, Figure4, Likeness, PlaceAndAction, figure_1, figure_4};
-pub use config::{LanguageConfig, LossWeights, RmlrShape, RoiPooling, Row, TextMode, Words};
+pub use config::{DetachWords, LanguageConfig, LossWeights, RmlrShape, RoiPooling, Row, TextMode, Words};
 pub use detect::{DetectError, DetectOptions, FrozenDetector, detect_set};
 pub use evaluate::{Truth, average_precisions, mean_average_precision, mean_percent};
 pub use example::{DetectedPicture, Example, MATCH_IOU, PairBatch};

@@ -9,9 +9,10 @@ use super::config::{LanguageConfig, LossWeights, RmlrShape, Words};
 use super::example::{Example, PairBatch};
 use super::language::{CrossModal, TextBatch, TransferLosses};
 use super::network::RmlrNetwork;
+use super::texts::Texts;
 use crate::eval::interactions::TripletPrediction;
 use crate::loss::FocalLoss;
-use crate::text::ImageText;
+use crate::text::{ImageText, TextError};
 
 /// UPT: the power of the prior s_h s_o at test.
 pub const PRIOR_POWER: f32 = 2.8;
@@ -52,6 +53,18 @@ impl RmlrModel {
             .transfer()
             .then(|| CrossModal::new(&store.root(), &config.shape, &config.language, &config.weights));
         Self { store, network, language, config: config.clone() }
+    }
+
+    /// Lets the sentence losses start at the mean of the vocabulary's sentences ([`CrossModal::start_at`]). Without a language side:
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`TextError`] when the encoder refuses a text.
+    pub fn start_sentences(&self, texts: &Texts<'_>) -> Result<(), TextError> {
+        if let Some(language) = &self.language {
+            language.start_at(&texts.mean_sentence()?);
+        }
+        Ok(())
     }
 
     /// What it is made of.

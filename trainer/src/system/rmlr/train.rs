@@ -85,9 +85,9 @@ pub fn train(
 ) -> Result<(), RmlrError> {
     let pictures = source.pictures();
     let RunConfig { batch, seed, epochs, .. } = *config;
-    let from = model.config().language.detach_words_from;
+    let detach_words = model.config().language.detach_words;
     trainer.run(EpochShape::new(pictures, batch), |epoch| {
-        let detach = epoch.number() as f64 >= from * epochs as f64;
+        let detach = detach_words.in_epoch(epoch.number(), epochs);
         match source {
             Source::Cached { copies, texts } => {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed ^ ((epoch.number() as u64 + 1) << 32));
