@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::count::size;
-use super::rmlr::Detector;
+use super::detected::Detector;
 use crate::dataset::augment::Resize;
 use crate::export::{DetrGraph, RmlrBundle, RmlrGraph, write_rmlr_bundle};
 use crate::system::rmlr::load_model;

@@ -2,6 +2,7 @@
 
 mod count;
 mod data;
+mod detected;
 mod detr;
 mod eval;
 mod export;

@@ -13,7 +13,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::rmlr::{Detector, TEXT_ENCODER};
+use super::detected::Detector;
+use super::rmlr::TEXT_ENCODER;
 use super::run::command_line;
 use crate::dataset::PictureSet;
 use crate::dataset::rendered::{RenderedConfig, RenderedScenes, Split, interference, same_place};

@@ -39,7 +39,7 @@ pub struct Target {
     pub number: u64,
     /// File name, or the name of the rendered scene.
     pub name: String,
-    /// Size of the picture as it was read.
+    /// Size of the picture as it was read, or of the part that was cut out of it.
     pub original: Size,
     /// Size in the network's input, without padding.
     pub input: Size,

@@ -1,5 +1,6 @@
-//! The systems that can be trained, one module each.
+//! The systems that can be trained, one module each; what they share: [`run`] and [`artifact`].
 
+pub mod artifact;
 pub mod detr;
 pub mod layout;
 pub mod rmlr;

@@ -213,6 +213,39 @@ fn a_pair_with_two_verbs_has_two_sentence_terms() {
 }
 
 #[test]
+fn geometry_is_that_of_the_picture_whatever_the_input_was_stretched_to() {
+    let [a, _, ball] = boxes();
+    let of = |input: Size, factor: [f32; 2]| {
+        let scaled = |b: BBox| b.scale(factor[0], factor[1]);
+        let entities = vec![entity(PERSON, scaled(a), 0.9), entity(BALL, scaled(ball), 0.5)];
+        let picture = DetectedPicture { input, covered: input, ..picture(1, entities) };
+        Vec::<f32>::try_from(
+            Example::new(picture, &[], &vocabulary(), RoiPooling::Enclosing).spatial().contiguous().view([-1]),
+        )
+        .unwrap()
+    };
+    let (even, stretched) = (of(Size::new(100, 80), [1.0, 1.0]), of(Size::new(80, 80), [0.8, 1.0]));
+    for (i, (a, b)) in even.iter().zip(&stretched).enumerate() {
+        assert!((a - b).abs() < 1e-4, "value {i}: {a} and {b}");
+    }
+}
+
+#[test]
+fn sentences_start_at_the_given_vector_for_every_pair() {
+    let [a, b, ball] = boxes();
+    let e = example(&[label(a, ball, BALL, 0), label(b, ball, BALL, 1)]);
+    let t = text(2, 3);
+    let model = RmlrModel::new(&config(Row::Full), 0, Device::Cpu);
+    let mean = t.sentences.mean_dim([0i64].as_slice(), false, Kind::Float);
+    model.language.as_ref().unwrap().start_at(&mean);
+    let (_, parts) = model.loss(&[&e], &[&t], true).unwrap();
+    let expected = (&t.sentences - &mean).abs().mean(Kind::Float).double_value(&[]);
+    for name in ["sentence_reasoning", "sentence_remining"] {
+        assert!((part(&parts, name).unwrap() - expected).abs() < 1e-6, "{name}");
+    }
+}
+
+#[test]
 fn every_row_trains_and_holds_only_what_it_needs() {
     let [a, _, ball] = boxes();
     let e = example(&[label(a, ball, BALL, 0)]);

@@ -9,7 +9,7 @@ use hoi_runtime::vocabulary::{Interaction, ObjectClass};
 use hoi_trainer::dataset::PictureSet;
 use hoi_trainer::dataset::rendered::{
     Interference, RenderedConfig, RenderedError, RenderedScene, RenderedScenes, SamePlace, Split, interference,
-    same_place,
+    same_place, used_object,
 };
 
 const SIZE: Size = Size { width: 160, height: 160 };
@@ -194,6 +194,24 @@ fn same_place_by_what_it_promises() {
         }
         assert!(!verbs(anchor).is_empty() && !verbs(action).is_empty());
     }
+}
+
+#[test]
+fn the_nearest_person_seldom_tells_who_uses_an_object() {
+    let scenes = used_object(SIZE, 5, 500).unwrap();
+    let mut nearest = 0;
+    for used in &scenes {
+        let entities = used.scene.entities();
+        let person = |i: usize| entities[i].class == ObjectClass(0);
+        assert!(person(used.user) && person(used.other) && !person(used.object) && used.user != used.other);
+        assert_eq!(entities.iter().filter(|e| e.class == ObjectClass(0)).count(), 2);
+        assert_eq!(used.scene.acting(), [(used.user, used.object)]);
+        nearest += usize::from(used.nearest() == used.user);
+    }
+    assert_eq!(scenes, used_object(SIZE, 5, 500).unwrap());
+    println!("the nearest person is right in {} % of the scenes", 100 * nearest / 500);
+    // Neither the nearest nor the farther person may be a good guess.
+    assert!((200..=300).contains(&nearest), "{nearest} of 500");
 }
 
 #[test]

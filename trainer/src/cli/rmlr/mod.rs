@@ -1,6 +1,5 @@
 //! `hoi-train rmlr`.
 
-mod examples;
 mod photo_data;
 mod photo_detector;
 mod photos;
@@ -13,7 +12,6 @@ use clap::{Args, ValueEnum};
 use tch::Device;
 
 use self::photos::PhotoArguments;
-pub(super) use self::rendered::Detector;
 use super::run::RunArguments;
 use crate::dataset::rendered::Split;
 use crate::system::rmlr::{

@@ -8,7 +8,7 @@ use hoi_runtime::engine::TractEngine;
 use hoi_runtime::vocabulary::Vocabulary;
 use tch::Device;
 
-use super::Detector;
+use crate::cli::detected::Detector;
 use crate::dataset::augment::{Augmentation, Resize};
 use crate::system::rmlr::{BundleDetector, FrozenDetector};
 

@@ -11,10 +11,10 @@ use hoi_runtime::vocabulary::Vocabulary;
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::examples::{Shown, examples};
 use super::photo_data::{PhotoData, Scored};
 use super::photo_detector::PhotoDetector;
 use super::{Plan, RmlrArguments};
+use crate::cli::detected::{Shown, detections};
 use crate::cli::pictures::DataChoice;
 use crate::cli::run::command_line;
 use crate::dataset::PictureSet;
@@ -174,12 +174,12 @@ impl RmlrArguments {
                     key: format!("{name}, {} by {}", data.words, detector.key()),
                     name,
                     augmentation: detector.plain(mirrored),
-                    vocabulary,
-                    pooling: self.pooling,
                     threads,
                     skip_limit: config.skip_limit,
                 };
-                let (found, unread) = examples(frozen, set, &shown, Some(cache))?;
+                let (found, unread) = detections(frozen, set, &shown, Some(cache), |found| {
+                    Example::new(found.picture, &found.pairs, vocabulary, self.pooling)
+                })?;
                 copies.push(found);
                 skipped = unread;
             }

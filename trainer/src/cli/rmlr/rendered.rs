@@ -1,113 +1,24 @@
 //! Training on rendered scenes.
 
 use std::io::Write;
-use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
-use hoi_runtime::bundle::MANIFEST;
-use hoi_runtime::geometry::Size;
-use hoi_runtime::vocabulary::Vocabulary;
+use anyhow::Context;
 use serde_json::{Value, json};
 use tch::Device;
 
 use super::RmlrArguments;
-use super::examples::{Shown, examples};
+use crate::cli::detected::{Detector, RenderedTruth, scene_detections};
 use crate::cli::run::command_line;
-use crate::dataset::augment::{Augmentation, Resize};
+use crate::dataset::PictureSet;
 use crate::dataset::rendered::{RenderedConfig, RenderedScenes, Split};
-use crate::dataset::{AnnotatedImage, PictureSet};
 use crate::export::write_beside;
 use crate::system::detr::DetrModel;
 use crate::system::rmlr::{
-    BoxesConfig, Example, RmlrModel, RoiPooling, Source, Texts, Truth, average_precisions, boxes_logits,
-    mean_average_precision, mean_percent, save_model, train, train_boxes,
+    BoxesConfig, Example, RmlrModel, Source, Texts, average_precisions, boxes_logits, mean_average_precision,
+    mean_percent, save_model, train, train_boxes,
 };
 use crate::system::run::{EpochRecord, RunConfig, RunIdentity, Trainer};
-
-/// A detector with what identifies it.
-pub(in crate::cli) struct Detector {
-    pub(in crate::cli) model: DetrModel,
-    /// Folder and digest of its weights.
-    pub(in crate::cli) key: String,
-}
-
-impl Detector {
-    pub(in crate::cli) fn load(folder: &Path, device: Device) -> anyhow::Result<Self> {
-        if folder.join(MANIFEST).is_file() {
-            bail!(
-                "{} is a bundle, whose detector is for photos (--data): rendered scenes need one that `hoi-train detr` wrote",
-                folder.display()
-            );
-        }
-        let model = DetrModel::load(folder, device).context("loading the detector")?;
-        let weights = folder.join("model.safetensors");
-        let bytes = std::fs::read(&weights).with_context(|| format!("cannot read {}", weights.display()))?;
-        Ok(Self { model, key: hoi_runtime::bundle::sha256_hex(&bytes) })
-    }
-
-    /// Size of the input; the detector must take pictures of one size.
-    pub(in crate::cli) fn input(&self) -> anyhow::Result<Size> {
-        match self.model.settings.resize() {
-            Resize::Exact(size) => Ok(size),
-            Resize::ShortSide { .. } => {
-                bail!("this detector takes pictures of any size; rendered scenes need one with a fixed input")
-            }
-        }
-    }
-}
-
-/// Examples of scenes, mirrored or not, from the cache where there is one.
-fn scene_examples(
-    detector: &Detector,
-    set: &RenderedScenes,
-    mirrored: bool,
-    pooling: RoiPooling,
-    cache: Option<&Path>,
-    threads: usize,
-) -> anyhow::Result<Vec<Example>> {
-    let RenderedConfig { size, seed, split, count } = *set.config();
-    let name = format!("{}{}-{seed}-{count}", split.name(), if mirrored { "-mirrored" } else { "" });
-    let shown = Shown {
-        key: format!("rendered {name} of {size} by {}", detector.key),
-        name,
-        augmentation: Augmentation::exact(detector.input()?, if mirrored { 1.0 } else { 0.0 }),
-        vocabulary: set.vocabulary(),
-        pooling,
-        threads,
-        skip_limit: 0,
-    };
-    Ok(examples(&detector.model, set, &shown, cache)?.0)
-}
-
-/// What rendered scenes are scored against.
-struct RenderedTruth {
-    vocabulary: Vocabulary,
-    interactions: Vec<Vec<Option<usize>>>,
-    count: usize,
-    images: Vec<AnnotatedImage>,
-}
-
-impl RenderedTruth {
-    fn new(set: &RenderedScenes) -> Self {
-        let vocabulary = set.vocabulary().clone();
-        let mut interactions = vec![vec![None; vocabulary.verb_count()]; vocabulary.object_count()];
-        for (i, interaction) in set.interactions().iter().enumerate() {
-            interactions[usize::from(interaction.object.0)][usize::from(interaction.verb.0)] = Some(i);
-        }
-        let images = (0..set.len()).map(|i| set.annotation(i)).collect();
-        Self { vocabulary, interactions, count: set.interactions().len(), images }
-    }
-
-    fn truth(&self) -> Truth<'_> {
-        Truth {
-            vocabulary: &self.vocabulary,
-            interactions: &self.interactions,
-            count: self.count,
-            images: &self.images,
-        }
-    }
-}
 
 impl RmlrArguments {
     pub(super) fn run_rendered(self) -> anyhow::Result<()> {
@@ -118,8 +29,11 @@ impl RmlrArguments {
             |split, count| RenderedScenes::new(RenderedConfig { size, seed, split, count }).context("drawing scenes");
         let (training, scored) = (set(Split::Train, self.scenes)?, set(self.split, self.score_scenes)?);
         let threads = self.run.loader_threads();
-        let get =
-            |set, mirrored| scene_examples(&detector, set, mirrored, self.pooling, self.cache.as_deref(), threads);
+        let get = |set: &RenderedScenes, mirrored| {
+            scene_detections(&detector, set, mirrored, self.cache.as_deref(), threads, |found| {
+                Example::new(found.picture, &found.pairs, set.vocabulary(), self.pooling)
+            })
+        };
         let copies = [get(&training, false)?, get(&training, true)?];
         let held = get(&scored, false)?;
         let truth = RenderedTruth::new(&scored);

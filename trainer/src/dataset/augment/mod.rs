@@ -144,7 +144,7 @@ impl Augmentation {
         let (values, transform) = prepare(&pixels, &spec);
         for_each_box(&mut entities, &mut pairs, |b| transform.input_from_image(b));
         let (values, _) = values.into_raw_vec_and_offset();
-        Augmented { values, input, original, entities, pairs }
+        Augmented { values, input, original: part, entities, pairs }
     }
 }
 
@@ -155,7 +155,7 @@ pub struct Augmented {
     pub values: Vec<f32>,
     /// Size of the input.
     pub input: Size,
-    /// Size of the picture before anything was done.
+    /// Size of what the input shows before it was resized: the picture, or the part that was cut out of it.
     pub original: Size,
     /// What is left of the entities, in pixels of the input.
     pub entities: Vec<EntityLabel>,

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::{AnnotatedImage, AnnotatedPair, AnnotatedPicture, DatasetError, PictureSet};
 
 pub use scene::RenderedScene;
-pub use special::{Interference, SamePlace, interference, same_place};
+pub use special::{Interference, SamePlace, UsedObject, interference, same_place, used_object};
 
 /// Smallest side of a picture: below it limbs are thinner than two pixels.
 pub const LEAST_SIDE: u32 = 64;
@@ -164,5 +164,37 @@ impl PictureSet for RenderedScenes {
 
     fn open(&self, index: usize) -> Result<AnnotatedPicture, DatasetError> {
         Ok(self.scene(index).annotated(self.name(index), index as u64))
+    }
+}
+
+/// Given scenes as a set of pictures, numbered from 0.
+#[derive(Clone, Debug)]
+pub struct SceneList {
+    scenes: Vec<RenderedScene>,
+    vocabulary: Vocabulary,
+}
+
+impl SceneList {
+    /// A set of `scenes`; `vocabulary` is that of [`RenderedScenes`].
+    pub fn new(scenes: Vec<RenderedScene>, vocabulary: Vocabulary) -> Self {
+        Self { scenes, vocabulary }
+    }
+}
+
+impl PictureSet for SceneList {
+    fn len(&self) -> usize {
+        self.scenes.len()
+    }
+
+    fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("scene {index}")
+    }
+
+    fn open(&self, index: usize) -> Result<AnnotatedPicture, DatasetError> {
+        Ok(self.scenes[index].annotated(self.name(index), index as u64))
     }
 }

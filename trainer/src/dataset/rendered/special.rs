@@ -13,6 +13,7 @@ use super::{RenderedError, check_size, generator};
 /// Purposes of generators, beyond those of the splits.
 const SAME_PLACE: u64 = 100;
 const INTERFERENCE: u64 = 101;
+const USED_OBJECT: u64 = 102;
 
 /// One person with one object, three times.
 ///
@@ -54,6 +55,54 @@ impl Interference {
     pub const NEIGHBOUR: usize = 2;
     /// Position of the neighbour's object in [`Self::with`]. It lies inside the box enclosing human and object and outside both.
     pub const INTRUDER: usize = 3;
+}
+
+/// Two persons, each placed as if it might use the same object; one of them does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UsedObject {
+    /// The scene. Whatever else lies in it is used by nobody.
+    pub scene: RenderedScene,
+    /// Position in its entities of the person that uses the object.
+    pub user: usize,
+    /// Position of the other person.
+    pub other: usize,
+    /// Position of the object, which is no person.
+    pub object: usize,
+}
+
+impl UsedObject {
+    /// The person whose box has its centre nearest to the object's.
+    pub fn nearest(&self) -> usize {
+        let entities = self.scene.entities();
+        let distance = |i: usize| {
+            let ((x, y), (u, v)) = (entities[i].bbox.center(), entities[self.object].bbox.center());
+            (x - u).hypot(y - v)
+        };
+        if distance(self.other) < distance(self.user) { self.other } else { self.user }
+    }
+}
+
+/// `n` scenes in which only the picture tells which of two persons uses an object (Weakly-HOI: relatedness).
+///
+/// # Errors
+/// [`RenderedError::TooSmall`] as for a set.
+pub fn used_object(size: Size, seed: u64, n: usize) -> Result<Vec<UsedObject>, RenderedError> {
+    check_size(size)?;
+    Ok((0..n).map(|i| draw_used_object(size, &mut generator(seed, USED_OBJECT, i as u64))).collect())
+}
+
+fn draw_used_object(size: Size, rng: &mut ChaCha8Rng) -> UsedObject {
+    loop {
+        let scene = RenderedScene::compose(size, rng);
+        let kind = |i: usize| scene.layout.placed[i].kind;
+        let persons: Vec<usize> = (0..scene.layout.placed.len()).filter(|&i| kind(i) == Kind::Person).collect();
+        let ([pair], &[a, b]) = (scene.pairs.as_slice(), persons.as_slice()) else { continue };
+        let (user, object) = (pair.human, pair.object);
+        let other = if user == a { b } else { a };
+        if kind(object) != Kind::Person && scene.layout.candidates.contains(&(other, object)) {
+            return UsedObject { user, other, object, scene };
+        }
+    }
 }
 
 /// `n` triples for "same place, other action" against "other place, same action" (RmLR: Figure 1).

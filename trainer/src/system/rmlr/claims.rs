@@ -13,8 +13,8 @@ use super::detect::{DetectError, DetectOptions, FrozenDetector, detect_set};
 use super::example::{Example, PairBatch};
 use super::model::RmlrModel;
 use crate::dataset::augment::Augmentation;
-use crate::dataset::rendered::{Interference, RenderedScene, SamePlace};
-use crate::dataset::{AnnotatedPicture, DatasetError, EntityLabel, PictureSet};
+use crate::dataset::rendered::{Interference, RenderedScene, SamePlace, SceneList};
+use crate::dataset::{EntityLabel, PictureSet};
 
 /// How alike vectors are, on average.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -63,30 +63,6 @@ pub struct Figure4 {
     pub enclosing_cue: f64,
 }
 
-/// Scenes as a set.
-struct Scenes<'a> {
-    scenes: Vec<&'a RenderedScene>,
-    vocabulary: &'a Vocabulary,
-}
-
-impl PictureSet for Scenes<'_> {
-    fn len(&self) -> usize {
-        self.scenes.len()
-    }
-
-    fn vocabulary(&self) -> &Vocabulary {
-        self.vocabulary
-    }
-
-    fn name(&self, index: usize) -> String {
-        format!("scene {index}")
-    }
-
-    fn open(&self, index: usize) -> Result<AnnotatedPicture, DatasetError> {
-        Ok(self.scenes[index].annotated(self.name(index), index as u64))
-    }
-}
-
 fn detected(
     detector: &dyn FrozenDetector,
     model: &RmlrModel,
@@ -98,7 +74,7 @@ fn detected(
     let progress = ProgressBar::hidden();
     let options =
         DetectOptions { augmentation: &augmentation, batch: 16, threads: 1, skip_limit: 0, progress: &progress };
-    let set = Scenes { vocabulary, scenes };
+    let set = SceneList::new(scenes.into_iter().cloned().collect(), vocabulary.clone());
     let indices: Vec<usize> = (0..set.len()).collect();
     let mut examples = Vec::with_capacity(set.len());
     detect_set::<DetectError>(detector, &set, &indices, &options, |found| {

@@ -19,7 +19,7 @@ pub const MATCH_IOU: f32 = 0.5;
 pub struct DetectedPicture {
     /// Number of the image in its set.
     pub number: u64,
-    /// Size of the original image; predictions are written in its pixels.
+    /// Size of the original image, or of the part of it that was cut out; predictions are written in its pixels.
     pub original: Size,
     /// Size of the picture in the network's input, without filling.
     pub input: Size,
@@ -31,6 +31,14 @@ pub struct DetectedPicture {
     pub entities: Vec<Detection>,
     /// Their tokens, `[N, D]`.
     pub tokens: Tensor,
+}
+
+impl DetectedPicture {
+    /// A box of the input in pixels of the original image.
+    pub fn in_original(&self, bbox: &BBox) -> BBox {
+        let ratio = |original: u32, input: u32| original as f32 / input.max(1) as f32;
+        bbox.scale(ratio(self.original.width, self.input.width), ratio(self.original.height, self.input.height))
+    }
 }
 
 /// A picture ready for training and scoring.
@@ -112,8 +120,14 @@ impl Example {
         let (rows, verbs) = (rows as i64, verbs as i64);
         let size = picture.feature.size();
         let grid = FeatureGrid { columns: size[2] as usize, rows: size[1] as usize, picture: picture.covered };
-        let spatial: Vec<f32> =
-            boxes.iter().flat_map(|(human, object)| spatial_encoding(human, object, picture.input)).collect();
+        // In the original's pixels, as the runtime has them: a stretched input has other aspect ratios.
+        let spatial: Vec<f32> = boxes
+            .iter()
+            .flat_map(|(human, object)| {
+                let [human, object] = [human, object].map(|b| picture.in_original(b));
+                spatial_encoding(&human, &object, picture.original)
+            })
+            .collect();
         let prior: Vec<f32> = pairs.iter().map(|p| at(p.human).score * at(p.object).score).collect();
         Self {
             masks: Tensor::from_slice(&masks(&boxes, grid, pooling)).view([rows, size[1], size[2]]),

@@ -28,7 +28,7 @@ mod text;
 mod texts;
 mod train;
 
-pub use artifact::{ArtifactError, CONFIG_FILE, MODEL_FILE, RmlrDescription, load_model, save_model};
+pub use artifact::{RmlrDescription, load_model, save_model};
 pub use boxes::{BoxesConfig, boxes_logits, train_boxes};
 pub use bundle_detector::{BundleDetector, BundleDetectorError};
 pub use cache::{CacheError, CacheWriter, LabelledDetections, read_cache};

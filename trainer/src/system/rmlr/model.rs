@@ -143,10 +143,6 @@ pub fn predictions(
     interactions: &[Vec<Option<usize>>],
 ) -> Vec<TripletPrediction> {
     let picture = &example.picture;
-    let (sx, sy) = (
-        picture.original.width as f32 / picture.input.width.max(1) as f32,
-        picture.original.height as f32 / picture.input.height.max(1) as f32,
-    );
     let verbs = vocabulary.verb_count();
     let flat = logits.contiguous().view([-1]);
     let mut values = vec![0f32; flat.numel()];
@@ -159,8 +155,8 @@ pub fn predictions(
             let verb = usize::from(verb.0);
             let Some(interaction) = interactions[usize::from(object.class.0)][verb] else { continue };
             found.push(TripletPrediction {
-                human: human.bbox.scale(sx, sy),
-                object: object.bbox.scale(sx, sy),
+                human: picture.in_original(&human.bbox),
+                object: picture.in_original(&object.bbox),
                 interaction,
                 score: detr_prior(row[verb], human.score, object.score, PRIOR_POWER),
             });

@@ -1,48 +1,45 @@
 //! What a frozen detector says of a whole set, in memory and in a cache.
 
+mod scenes;
+
 use std::path::Path;
 
 use anyhow::Context;
-use hoi_runtime::vocabulary::Vocabulary;
 
+pub(super) use self::scenes::{Detector, RenderedTruth, scene_detections};
 use crate::dataset::PictureSet;
 use crate::dataset::augment::Augmentation;
-use crate::system::rmlr::{
-    CacheWriter, DetectOptions, Example, FrozenDetector, LabelledDetections, RoiPooling, detect_set, read_cache,
-};
+use crate::system::rmlr::{CacheWriter, DetectOptions, FrozenDetector, LabelledDetections, detect_set, read_cache};
 use crate::system::run::progress_bar;
 
 /// How a set is shown to the detector and read.
-pub(super) struct Shown<'a> {
+pub(super) struct Shown {
     /// Folder in the cache.
     pub(super) name: String,
     /// What the cache must be of: data and detector.
     pub(super) key: String,
     /// Nothing random but what has probability 1.
     pub(super) augmentation: Augmentation,
-    /// Verbs, and what they go with.
-    pub(super) vocabulary: &'a Vocabulary,
-    pub(super) pooling: RoiPooling,
     /// Threads that read.
     pub(super) threads: usize,
     /// Pictures that may be unreadable.
     pub(super) skip_limit: usize,
 }
 
-/// Examples of a set, from the cache where there is one, and how many pictures could not be read (0 from a cache).
-pub(super) fn examples(
+/// What `make` makes of each picture of a set, from the cache where there is one, and how many pictures could not be read (0 from a cache).
+pub(super) fn detections<T>(
     detector: &dyn FrozenDetector,
     set: &dyn PictureSet,
-    shown: &Shown<'_>,
+    shown: &Shown,
     cache: Option<&Path>,
-) -> anyhow::Result<(Vec<Example>, usize)> {
-    let Shown { name, key, vocabulary, pooling, .. } = shown;
+    make: impl Fn(LabelledDetections) -> T,
+) -> anyhow::Result<(Vec<T>, usize)> {
+    let Shown { name, key, .. } = shown;
     let folder = cache.map(|c| c.join(name));
-    let example = |d: LabelledDetections| Example::new(d.picture, &d.pairs, vocabulary, *pooling);
     if let Some(folder) = &folder {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         if let Some(found) = read_cache(folder, key)? {
-            return Ok((found.into_iter().map(example).collect(), 0));
+            return Ok((found.into_iter().map(make).collect(), 0));
         }
     }
     let mut writer = folder.as_ref().map(|folder| CacheWriter::new(folder, key));
@@ -53,17 +50,17 @@ pub(super) fn examples(
     let options =
         DetectOptions { augmentation, batch: 16, threads: *threads, skip_limit: *skip_limit, progress: &progress };
     let indices: Vec<usize> = (0..set.len()).collect();
-    let mut examples = Vec::with_capacity(set.len());
+    let mut made = Vec::with_capacity(set.len());
     let skipped = detect_set::<anyhow::Error>(detector, set, &indices, &options, |found| {
         if let Some(writer) = &mut writer {
             writer.push(&found)?;
         }
-        examples.push(example(found));
+        made.push(make(found));
         Ok(())
     })?;
     if let Some(writer) = writer {
         writer.finish()?;
     }
     progress.finish_and_clear();
-    Ok((examples, skipped.len()))
+    Ok((made, skipped.len()))
 }
