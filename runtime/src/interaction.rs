@@ -1,6 +1,6 @@
-//! The interaction head: pairs and features in, verb logits out.
+//! The interaction head: pairs and features in; verb logits, relatedness and what the whole picture shows out.
 
-use ndarray::{Array1, Array2, ArrayD, Axis, Ix2};
+use ndarray::{Array1, Array2, ArrayD, Axis, Ix1, Ix2};
 
 use crate::bundle::ModelBundle;
 use crate::detector::{Detection, Detector, ENTITY_TOKENS, is_feature};
@@ -8,6 +8,13 @@ use crate::engine::{Dim, Engine, EngineError, GraphRequest, Model, Tensor, Tenso
 use crate::geometry::{BBox, Size};
 use crate::pairing::HumanObjectPair;
 use crate::spatial::{FeatureGrid, SPATIAL_LEN, entity_masks, pair_masks, spatial_encoding};
+
+/// The output `[P, V]` that every head has: a logit for each pair and verb.
+pub const VERB_LOGITS: &str = "verb_logits";
+/// The output `[P]`: a logit for each pair, whether its human and object have to do with each other.
+pub const RELATEDNESS: &str = "relatedness";
+/// The output `[I]`: a logit for each interaction that the fusion rule lists, whether the picture shows it.
+pub const IMAGE_LOGITS: &str = "image_logits";
 
 /// Why a head could not be loaded or run.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +76,36 @@ pub enum InteractionError {
         /// The value.
         value: f32,
     },
+    /// The same of an output with one value a pair or interaction.
+    #[error("interaction head `{file}`: value {index} of `{output}` is {value}: its weights are damaged")]
+    OutputNotFinite {
+        /// The graph's file.
+        file: String,
+        /// `relatedness` or `image_logits`.
+        output: &'static str,
+        /// Position.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+}
+
+/// What a head says of a picture's pairs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeadOutput {
+    /// `[P, V]`: a logit for each pair and verb.
+    pub verb_logits: Array2<f32>,
+    /// `[P]`: relatedness logits; `None` where the head has no such output.
+    pub relatedness: Option<Array1<f32>>,
+    /// `[I]`: logits of the whole picture; `None` where the head has no such output, or there was no pair and the graph was not run.
+    pub image_logits: Option<Array1<f32>>,
+}
+
+/// Verb logits `[P, V]` alone.
+impl From<Array2<f32>> for HeadOutput {
+    fn from(verb_logits: Array2<f32>) -> Self {
+        Self { verb_logits, relatedness: None, image_logits: None }
+    }
 }
 
 /// A loaded interaction head.
@@ -76,7 +113,20 @@ pub struct InteractionHead {
     model: Box<dyn Model>,
     file: String,
     inputs: Vec<TensorSpec>,
+    /// In the order in which the graph gives them.
+    outputs: Vec<String>,
     verbs: usize,
+}
+
+/// Whether `found` has the contract's element type, rank, and numbers where the contract has numbers.
+fn fits(found: &TensorSpec, contract: &TensorSpec) -> bool {
+    let same = |(a, b): (&Dim, &Dim)| match b {
+        Dim::Fixed(_) => a == b,
+        Dim::Symbol(_) => matches!(a, Dim::Symbol(_)),
+    };
+    found.element == contract.element
+        && found.shape.len() == contract.shape.len()
+        && found.shape.iter().zip(&contract.shape).all(same)
 }
 
 /// The shape that the contract gives an input, `None` for a name it does not know. `feature` maps are checked by rank only.
@@ -152,38 +202,47 @@ impl InteractionHead {
                 return Err(InteractionError::MissingFeature { file, name: "feature".into() });
             }
         }
-        if let Some(output) = spec.outputs.iter().find(|o| o.name != "verb_logits") {
-            let found = "is listed as an output".to_owned();
-            return Err(broken(
-                &output.name,
-                found,
-                "verb_logits alone: the fusion rules of this version use no other",
-            ));
-        }
         let verbs = bundle.vocabulary().verb_count();
-        let columns = Dim::Fixed(verbs);
-        let logits = spec.outputs.iter().find(|o| o.name == "verb_logits");
-        if !logits.is_some_and(|o| o.shape.len() == 2 && o.shape[1] == columns) {
-            let found = logits.map_or("is missing".to_owned(), |o| format!("is {}", display_shape(&o.shape)));
-            return Err(broken(
-                "verb_logits",
-                found,
-                &format!("[P, {verbs}], a column for each verb of the vocabulary"),
-            ));
+        let fusion = &bundle.manifest().fusion;
+        let contract = fusion.head_outputs(verbs);
+        let describe = |t: &TensorSpec| format!("{} {}", t.element, display_shape(&t.shape));
+        let meaning = |t: &TensorSpec| match t.name.as_str() {
+            VERB_LOGITS => format!("{}, a column for each verb of the vocabulary", describe(t)),
+            IMAGE_LOGITS => format!("{}, one for each of fusion.interactions", describe(t)),
+            _ => format!("{}, one for each pair", describe(t)),
+        };
+        let mut wanted = Vec::with_capacity(spec.outputs.len());
+        for (i, output) in spec.outputs.iter().enumerate() {
+            if spec.outputs[..i].iter().any(|other| other.name == output.name) {
+                return Err(broken(&output.name, "is listed twice".into(), "each output once"));
+            }
+            match contract.iter().find(|c| c.name == output.name) {
+                None => {
+                    let names: Vec<_> = contract.iter().map(|c| c.name.as_str()).collect();
+                    let expected =
+                        format!("{} alone: the fusion rule `{}` uses no other", names.join(", "), fusion.rule());
+                    return Err(broken(&output.name, "is listed as an output".into(), &expected));
+                }
+                Some(want) if !fits(output, want) => {
+                    return Err(broken(&output.name, format!("is {}", describe(output)), &meaning(want)));
+                }
+                Some(want) => wanted.push(want),
+            }
         }
-        let request = GraphRequest { inputs: spec.inputs.clone(), outputs: vec!["verb_logits".into()] };
+        if !spec.outputs.iter().any(|o| o.name == VERB_LOGITS) {
+            return Err(broken(VERB_LOGITS, "is missing".into(), &meaning(&contract[0])));
+        }
+        let outputs: Vec<String> = spec.outputs.iter().map(|o| o.name.clone()).collect();
+        let request = GraphRequest { inputs: spec.inputs.clone(), outputs: outputs.clone() };
         let model = engine
             .load(bundle.file(&spec.file).unwrap_or_default(), &request)
             .map_err(|cause| InteractionError::Engine { file: file.clone(), cause })?;
-        let have = &model.outputs()[0].shape;
-        if have.len() != 2 || have[1] != columns {
-            return Err(broken(
-                "verb_logits",
-                format!("is {} in the graph", display_shape(have)),
-                &format!("[P, {verbs}]"),
-            ));
+        for (have, want) in model.outputs().iter().zip(wanted) {
+            if !fits(have, want) {
+                return Err(broken(&want.name, format!("is {} in the graph", describe(have)), &meaning(want)));
+            }
         }
-        Ok(Self { model, file, inputs: spec.inputs.clone(), verbs })
+        Ok(Self { model, file, inputs: spec.inputs.clone(), outputs, verbs })
     }
 
     /// Checks what only the loaded detector can say: that its tokens are as wide as the head's.
@@ -202,20 +261,20 @@ impl InteractionHead {
         }
     }
 
-    /// Verb logits `[P, V]` of the pairs, in their order. No pairs: an empty array, and the graph is not run.
+    /// What the head says of the pairs, in their order. No pairs: empty arrays, and the graph is not run.
     ///
     /// `entities` in pixels of a picture of size `picture`; `features` by head input: the detector's taps and, where the head takes
     /// them, [`ENTITY_TOKENS`] `[N, D]`, a row for each of `entities`.
     ///
     /// # Errors
-    /// [`InteractionError`] when a feature is missing, the engine fails, or a logit is not finite.
+    /// [`InteractionError`] when a feature is missing, the engine fails, or a value is not finite.
     pub fn run(
         &self,
         entities: &[Detection],
         pairs: &[HumanObjectPair],
         picture: Size,
         features: &[(String, Tensor)],
-    ) -> Result<Array2<f32>, InteractionError> {
+    ) -> Result<HeadOutput, InteractionError> {
         let rows: Vec<usize> = (0..entities.len()).collect();
         let given = features.iter().find(|(n, _)| n == ENTITY_TOKENS).and_then(|(_, t)| t.shape().first());
         if let Some(given) = given.filter(|g| **g != rows.len()) {
@@ -232,9 +291,10 @@ impl InteractionHead {
         picture: Size,
         features: &[(String, Tensor)],
         rows: &[usize],
-    ) -> Result<Array2<f32>, InteractionError> {
+    ) -> Result<HeadOutput, InteractionError> {
         if pairs.is_empty() {
-            return Ok(Array2::zeros((0, self.verbs)));
+            let relatedness = self.outputs.iter().any(|o| o == RELATEDNESS).then(|| Array1::zeros(0));
+            return Ok(HeadOutput { verb_logits: Array2::zeros((0, self.verbs)), relatedness, image_logits: None });
         }
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for spec in &self.inputs {
@@ -245,17 +305,38 @@ impl InteractionHead {
         }
         let engine = |cause| InteractionError::Engine { file: self.file.clone(), cause };
         let outputs = self.model.run(inputs).map_err(engine)?;
-        let logits = outputs.into_iter().next().and_then(|t| match t {
-            Tensor::F32(a) => a.into_dimensionality::<Ix2>().ok(),
-            Tensor::I64(_) => None,
-        });
-        let logits = logits.filter(|l| l.dim() == (pairs.len(), self.verbs)).ok_or_else(|| {
-            engine(EngineError::Run { reason: format!("verb_logits is not [{}, {}]", pairs.len(), self.verbs) })
-        })?;
+        let mut named: Vec<(&str, Tensor)> = self.outputs.iter().map(String::as_str).zip(outputs).collect();
+        let mut take = |name: &str| {
+            let found = named.iter().position(|(n, _)| *n == name)?;
+            match named.swap_remove(found).1 {
+                Tensor::F32(a) => Some(a),
+                Tensor::I64(_) => None,
+            }
+        };
+        let wrong = |reason| engine(EngineError::Run { reason });
+        let logits = take(VERB_LOGITS).and_then(|a| a.into_dimensionality::<Ix2>().ok());
+        let logits = logits
+            .filter(|l| l.dim() == (pairs.len(), self.verbs))
+            .ok_or_else(|| wrong(format!("verb_logits is not [{}, {}]", pairs.len(), self.verbs)))?;
         if let Some(((pair, verb), &value)) = logits.indexed_iter().find(|(_, v)| !v.is_finite()) {
             return Err(InteractionError::NotFinite { file: self.file.clone(), pair, verb, value });
         }
-        Ok(logits)
+        let mut vector = |output: &'static str| {
+            let Some(values) = take(output) else { return Ok(None) };
+            let shape = values.shape().to_vec();
+            let values = values
+                .into_dimensionality::<Ix1>()
+                .map_err(|_| wrong(format!("{output} is {shape:?}, not one row of values")))?;
+            match values.iter().position(|v| !v.is_finite()) {
+                Some(index) => {
+                    let (file, value) = (self.file.clone(), values[index]);
+                    Err(InteractionError::OutputNotFinite { file, output, index, value })
+                }
+                None => Ok(Some(values)),
+            }
+        };
+        let (relatedness, image_logits) = (vector(RELATEDNESS)?, vector(IMAGE_LOGITS)?);
+        Ok(HeadOutput { verb_logits: logits, relatedness, image_logits })
     }
 
     fn input(

@@ -1,4 +1,4 @@
-//! The way of a frame: picture -> detections -> pairs -> verb logits -> triplets, each step timed.
+//! The way of a frame: picture -> detections -> pairs -> logits -> triplets, each step timed.
 
 use std::time::Instant;
 
@@ -7,10 +7,10 @@ use serde::Serialize;
 use crate::bundle::ModelBundle;
 use crate::detector::{Detection, Detector, DetectorError};
 use crate::engine::Engine;
-use crate::fusion::{FusionSpec, fuse};
+use crate::fusion::{Factors, Fusion, FusionError};
 use crate::geometry::Size;
 use crate::interaction::{InteractionError, InteractionHead};
-use crate::pairing::{PairingSpec, pair_entities, select_entity_indices};
+use crate::pairing::{PairingSpec, candidate_pairs, select_entity_indices};
 use crate::preprocess::prepare;
 use crate::source::Frame;
 use crate::vocabulary::{Verb, Vocabulary};
@@ -30,6 +30,8 @@ pub struct HoiTriplet {
     pub object: Option<Detection>,
     /// Score in `[0, 1]`.
     pub score: f32,
+    /// What the score is the product of.
+    pub factors: Factors,
 }
 
 /// What the pipeline says of a frame.
@@ -74,6 +76,9 @@ pub enum PipelineError {
     /// The interaction head.
     #[error(transparent)]
     Interaction(#[from] InteractionError),
+    /// The scoring rule.
+    #[error(transparent)]
+    Fusion(#[from] FusionError),
 }
 
 /// A bundle made ready: frames in, triplets out. Shareable between threads.
@@ -82,7 +87,7 @@ pub struct HoiPipeline {
     head: InteractionHead,
     vocabulary: Vocabulary,
     pairing: PairingSpec,
-    fusion: FusionSpec,
+    fusion: Fusion,
 }
 
 impl HoiPipeline {
@@ -94,12 +99,13 @@ impl HoiPipeline {
         let detector = Detector::load(engine, bundle)?;
         let head = InteractionHead::load(engine, bundle)?;
         head.check_detector(&detector)?;
+        let fusion = Fusion::new(&bundle.manifest().fusion, bundle.vocabulary())?;
         Ok(Self {
             detector,
             head,
             vocabulary: bundle.vocabulary().clone(),
             pairing: bundle.manifest().pairing.clone(),
-            fusion: bundle.manifest().fusion.clone(),
+            fusion,
         })
     }
 
@@ -113,7 +119,8 @@ impl HoiPipeline {
         &self.detector
     }
 
-    /// Answers a frame. A picture without a person, or with one person and nothing else, has no triplets.
+    /// Answers a frame. A picture without a person has no triplets, nor has one with one person and nothing else, unless the vocabulary
+    /// has verbs without an object.
     ///
     /// # Errors
     /// [`PipelineError`] when a network fails; the pipeline stays usable.
@@ -138,7 +145,7 @@ impl HoiPipeline {
     /// `features` as [`DetectorOutput::features`](crate::detector::DetectorOutput): tokens have a row for each of `detections`.
     ///
     /// # Errors
-    /// [`PipelineError::Interaction`] when the head fails.
+    /// [`PipelineError::Interaction`] when the head fails, [`PipelineError::Fusion`] when its outputs do not fit the scoring rule.
     pub fn interactions(
         &self,
         detections: &[Detection],
@@ -149,17 +156,20 @@ impl HoiPipeline {
         let human = self.vocabulary.human();
         let chosen = select_entity_indices(detections, human, &self.pairing);
         let entities: Vec<Detection> = chosen.iter().map(|&i| detections[i].clone()).collect();
-        let pairs = pair_entities(&entities, human);
+        let pairs = candidate_pairs(&entities, &self.vocabulary);
         let pairs_ms = clock.lap();
-        let logits = self.head.run_on_rows(&entities, &pairs, size, features, &chosen)?;
+        let output = self.head.run_on_rows(&entities, &pairs, size, features, &chosen)?;
         let head_ms = clock.lap();
-        let triplets = fuse(&entities, &pairs, logits.view(), &self.vocabulary, &self.fusion)
+        let triplets = self
+            .fusion
+            .fuse(&entities, &pairs, &output)?
             .into_iter()
             .map(|t| HoiTriplet {
                 human: entities[t.human].clone(),
                 verb: t.verb,
-                object: Some(entities[t.object].clone()),
+                object: t.object.map(|o| entities[o].clone()),
                 score: t.score,
+                factors: t.factors,
             })
             .collect();
         let mut detections = entities;

@@ -36,6 +36,10 @@ pub struct VocabularySpec {
     pub background_verb: Option<String>,
     /// For each object class the verbs that the data set knows for it.
     pub valid: BTreeMap<String, Vec<String>>,
+    /// Verbs that are done without an object of the vocabulary: `wave_hands`, or `play_violin` where no detector finds violins. Where there
+    /// are any, each human also forms a pair with itself, which says these verbs and no others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alone: Vec<String>,
 }
 
 /// Why a vocabulary was refused.
@@ -61,7 +65,7 @@ pub enum VocabularyError {
     /// The same name twice.
     #[error("vocabulary.{list} names `{name}` twice")]
     Duplicate {
-        /// `objects` or `verbs`.
+        /// `objects`, `verbs` or `alone`.
         list: &'static str,
         /// The name.
         name: String,
@@ -90,6 +94,8 @@ pub struct Vocabulary {
     valid: Vec<bool>,
     /// For each object its valid verbs, rising.
     valid_verbs: Vec<Vec<Verb>>,
+    /// The verbs without an object, rising.
+    alone: Vec<Verb>,
 }
 
 const LIMIT: usize = 4096;
@@ -136,9 +142,19 @@ impl Vocabulary {
             .chunks(spec.verbs.len())
             .map(|row| (0..row.len()).filter(|&v| row[v]).map(|v| Verb(v as u16)).collect())
             .collect();
+        let mut alone = Vec::with_capacity(spec.alone.len());
+        for name in &spec.alone {
+            let verb = Verb(*verbs.get(name).ok_or_else(|| unknown("alone", name, "verbs"))?);
+            if alone.contains(&verb) {
+                return Err(VocabularyError::Duplicate { list: "alone", name: name.clone() });
+            }
+            alone.push(verb);
+        }
+        alone.sort();
         Ok(Self {
             human: ObjectClass(human),
             background,
+            alone,
             object_index: objects.into_iter().map(|(k, v)| (k, ObjectClass(v))).collect(),
             verb_index: verbs.into_iter().map(|(k, v)| (k, Verb(v))).collect(),
             valid,
@@ -202,6 +218,11 @@ impl Vocabulary {
     pub fn valid_verbs(&self, object: ObjectClass) -> &[Verb] {
         self.valid_verbs.get(object.0 as usize).map_or(&[], Vec::as_slice)
     }
+
+    /// The verbs that are done without an object of the vocabulary, rising by index.
+    pub fn alone(&self) -> &[Verb] {
+        &self.alone
+    }
 }
 
 #[cfg(test)]
@@ -218,6 +239,7 @@ mod tests {
                 ("bicycle".into(), vec!["ride".into(), "hold".into()]),
                 ("cup".into(), vec!["hold".into(), "no_interaction".into()]),
             ]),
+            alone: Vec::new(),
         }
     }
 
@@ -233,6 +255,32 @@ mod tests {
         assert!(!v.is_valid(Interaction { verb: Verb(3), object: ObjectClass(0) }));
         assert_eq!(v.background(), Some(Verb(1)));
         assert_eq!(v.human(), ObjectClass(0));
+    }
+
+    #[test]
+    fn verbs_without_an_object() {
+        let mut with = spec();
+        with.verbs.push("wave".into());
+        with.alone = vec!["wave".into(), "hold".into()];
+        let v = Vocabulary::new(with.clone()).unwrap();
+        assert_eq!(v.alone(), &[Verb(0), Verb(3)]);
+        assert_eq!(
+            v.valid_verbs(ObjectClass(1)),
+            &[Verb(0), Verb(2)],
+            "an object takes none of them unless it is valid"
+        );
+        assert_eq!(Vocabulary::new(spec()).unwrap().alone(), &[]);
+        let json = serde_json::to_string(&spec()).unwrap();
+        assert!(!json.contains("alone"), "manifests without such verbs stay as they were: {json}");
+        assert_eq!(serde_json::from_str::<VocabularySpec>(&json).unwrap(), spec());
+
+        let mut unknown = with.clone();
+        unknown.alone.push("fly".into());
+        let error = Vocabulary::new(unknown).unwrap_err();
+        assert_eq!(error, VocabularyError::Unknown { place: "alone", name: "fly".into(), list: "verbs" });
+        with.alone.push("wave".into());
+        let error = Vocabulary::new(with).unwrap_err();
+        assert_eq!(error, VocabularyError::Duplicate { list: "alone", name: "wave".into() });
     }
 
     #[test]

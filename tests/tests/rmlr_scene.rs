@@ -271,7 +271,7 @@ fn compare(
         *tensor = Value::F32(tensor.as_f32().unwrap().select(Axis(0), &chosen));
     }
     let loaded = InteractionHead::load(&engine, bundle).unwrap();
-    let ours = loaded.run(&entities, &pairs, picture, &output.features).unwrap();
+    let ours = loaded.run(&entities, &pairs, picture, &output.features).unwrap().verb_logits;
     let verbs = vocabulary.verb_count();
     let flat: Vec<f32> = logits.contiguous().view([-1]).try_into().unwrap();
     let theirs = Array2::from_shape_vec((pairs.len(), verbs), flat).unwrap();

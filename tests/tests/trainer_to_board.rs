@@ -84,7 +84,7 @@ fn a_head_says_the_same_from_libtorch_to_the_board() {
                 .collect();
             let classes: Vec<i64> = pairs.iter().map(|p| i64::from(entities[p.object].class.0)).collect();
             let expected = network.logits(&spatial, &classes);
-            let got = head.run(&entities, &pairs, PICTURE, &[]).unwrap();
+            let got = head.run(&entities, &pairs, PICTURE, &[]).unwrap().verb_logits;
             assert_eq!(got.dim(), (pairs.len(), 117));
             let far = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(far <= tolerance, "{humans} humans, {objects} objects: logits differ by {far}");

@@ -82,7 +82,8 @@ pub struct HeadSpec {
     /// The inputs present, by the names of the head's contract: `feature`, `feature_1`, ..., `entity_masks`, `pair_masks`, `human_index`,
     /// `object_index`, `spatial`, `object_class`, `entity_tokens`.
     pub inputs: Vec<TensorSpec>,
-    /// The outputs; `verb_logits [P, V]` must be among them.
+    /// The outputs; `verb_logits [P, V]` must be among them. With the fusion rule `weakly` there may be `relatedness [P]` and
+    /// `image_logits [I]`. What the rule does not use must not be listed.
     pub outputs: Vec<TensorSpec>,
 }
 

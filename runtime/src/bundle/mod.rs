@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 pub use assemble::{BundleParts, HeadDescription, HeadTraining, write_bundle};
 pub use manifest::{AccuracyRecord, BundleKind, FileEntry, HeadSpec, Manifest, SCHEMA, TrainingRecord};
 
+use crate::fusion::FusionError;
 use crate::vocabulary::{Vocabulary, VocabularyError};
 
 /// Name of the manifest inside a bundle's folder.
@@ -232,8 +233,10 @@ fn check_manifest(path: &Path, manifest: &Manifest, vocabulary: &Vocabulary) -> 
             );
         }
     }
-    if let Err((key, reason)) = manifest.fusion.check() {
-        return wrong(&format!("fusion.{key}"), reason);
+    match manifest.fusion.check(vocabulary, &manifest.head.outputs) {
+        Ok(()) => {}
+        Err(FusionError::Key { key, reason }) => return wrong(&format!("fusion.{key}"), reason),
+        Err(other) => return wrong("fusion", other.to_string()),
     }
     for (data_set, table) in &manifest.evaluation {
         for (label, (verb, object)) in table {

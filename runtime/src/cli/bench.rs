@@ -142,7 +142,8 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         stages.iter().map(|s| (s.name().to_owned(), percentiles(*s, &all))).collect();
     let stage = args.stage.unwrap_or(Stage::Total);
     let top = by_stage.get(stage.name()).cloned().unwrap_or_default();
-    let pairs = humans * entities.saturating_sub(1);
+    let alone = if pipeline.vocabulary().alone().is_empty() { 0 } else { humans };
+    let pairs = humans * entities.saturating_sub(1) + alone;
     let mut out = std::io::stdout().lock();
     if args.json {
         let mut object = top.as_object().cloned().unwrap_or_default();

@@ -26,6 +26,9 @@ pub(super) struct DetectArgs {
     /// Print one JSON object a picture (schema hoi.frame/1) instead of a table
     #[arg(long)]
     json: bool,
+    /// Show what each score is the product of
+    #[arg(long)]
+    explain: bool,
     /// Take only share I of N of the directory's pictures, for instance 2/8
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
@@ -105,10 +108,12 @@ fn one(
     let vocabulary = pipeline.vocabulary();
     let mut out = std::io::stdout().lock();
     if args.json {
-        let line = serde_json::to_string(&FrameRecord::new(&frame, &result, vocabulary, args.min_score))?;
+        let record = if args.explain { FrameRecord::explained } else { FrameRecord::new };
+        let line = serde_json::to_string(&record(&frame, &result, vocabulary, args.min_score))?;
         writeln!(out, "{line}")?;
     } else {
-        write!(out, "{}", Table { frame: &frame, result: &result, vocabulary, min_score: args.min_score })?;
+        let (min_score, explain) = (args.min_score, args.explain);
+        write!(out, "{}", Table { frame: &frame, result: &result, vocabulary, min_score, explain })?;
     }
     out.flush()?;
     if let Some(output) = output {

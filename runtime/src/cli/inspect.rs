@@ -103,13 +103,17 @@ fn write_manifest(
     )?;
     let v = &m.vocabulary;
     let interactions: usize = v.valid.values().map(Vec::len).sum();
+    let alone = match v.alone.len() {
+        0 => String::new(),
+        n => format!(", {n} verbs without an object"),
+    };
     writeln!(
         out,
-        "words     {} object classes, {} verbs, {interactions} interactions",
+        "words     {} object classes, {} verbs, {interactions} interactions{alone}",
         v.objects.len(),
         v.verbs.len()
     )?;
-    writeln!(out, "fusion    {:?}", m.fusion)?;
+    writeln!(out, "fusion    {}", m.fusion)?;
     for t in &m.training {
         writeln!(out, "trained   {}: {}; licence: {}; from {}", t.part, t.data, t.licence, t.source)?;
     }

@@ -92,8 +92,9 @@ pub fn annotate(picture: &RgbImage, result: &FrameResult, vocabulary: &Vocabular
     let mut canvas = Canvas::new(&mut copy);
     let mut pairs: Vec<PairLabels<'_>> = Vec::new();
     for t in result.triplets.iter().filter(|t| t.score >= min_score) {
-        let object = t.object.as_ref().and_then(|o| vocabulary.object_name(o.class)).unwrap_or("");
-        let line = format!("{} {object} {:.2}", vocabulary.verb_name(t.verb).unwrap_or("?"), t.score);
+        let object =
+            t.object.as_ref().map_or(String::new(), |o| format!(" {}", vocabulary.object_name(o.class).unwrap_or("?")));
+        let line = format!("{}{object} {:.2}", vocabulary.verb_name(t.verb).unwrap_or("?"), t.score);
         if let Some(pair) = pairs.iter_mut().find(|p| p.first.human == t.human && p.first.object == t.object) {
             if pair.lines.len() < MOST_VERBS {
                 pair.lines.push(line);

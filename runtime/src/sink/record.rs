@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::detector::Detection;
+use crate::fusion::Factors;
 use crate::geometry::BBox;
 use crate::pipeline::{FrameResult, Timings};
 use crate::source::Frame;
@@ -43,6 +44,9 @@ pub struct TripletRecord {
     pub object: Option<ObjectRecord>,
     /// Score in `[0, 1]`.
     pub score: f32,
+    /// What the score is the product of, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factors: Option<Factors>,
 }
 
 /// The human of a triplet.
@@ -90,11 +94,20 @@ impl FrameRecord {
                     verb: vocabulary.verb_name(t.verb).unwrap_or("?").to_owned(),
                     object: t.object.as_ref().map(object),
                     score: t.score,
+                    factors: None,
                 })
                 .collect(),
             detections: result.detections.iter().filter(|d| d.score >= min_score).map(object).collect(),
             timings_ms: result.timings.rounded(),
         }
+    }
+
+    /// As [`FrameRecord::new`], with the factors of each triplet's score.
+    pub fn explained(frame: &Frame, result: &FrameResult, vocabulary: &Vocabulary, min_score: f32) -> Self {
+        let mut record = Self::new(frame, result, vocabulary, min_score);
+        let shown = result.triplets.iter().filter(|t| t.score >= min_score);
+        record.triplets.iter_mut().zip(shown).for_each(|(t, from)| t.factors = Some(from.factors));
+        record
     }
 }
 
@@ -134,11 +147,18 @@ mod tests {
             verbs: vec!["talk_on".into()],
             background_verb: None,
             valid: Default::default(),
+            alone: vec!["talk_on".into()],
         })
         .unwrap();
         let detection =
             |class, score| Detection { bbox: BBox::new(1.004, 2.0, 30.5, 40.0), class: ObjectClass(class), score };
-        let triplet = |object, score| HoiTriplet { human: detection(0, 0.5), verb: Verb(0), object, score };
+        let triplet = |object, score| HoiTriplet {
+            human: detection(0, 0.5),
+            verb: Verb(0),
+            object,
+            score,
+            factors: Factors::DetrPrior { verb: score, prior: 1.0 },
+        };
         let result = FrameResult {
             size: Size::new(64, 48),
             triplets: vec![triplet(Some(detection(1, 0.25)), 0.75), triplet(None, 0.5), triplet(None, 0.125)],
@@ -157,5 +177,11 @@ mod tests {
             r#""timings_ms":{"decode":1.235,"preprocess":0.0,"detector":0.0,"pairs":0.0,"head":0.0,"fusion":0.0,"total":2.0}}"#,
         );
         assert_eq!(serde_json::to_string(&record).unwrap(), expected);
+
+        let explained = FrameRecord::explained(&frame, &result, &vocabulary, 0.3);
+        let expected = expected
+            .replace(r#""score":0.75}"#, r#""score":0.75,"factors":{"verb":0.75,"prior":1.0}}"#)
+            .replace(r#"null,"score":0.5}"#, r#"null,"score":0.5,"factors":{"verb":0.5,"prior":1.0}}"#);
+        assert_eq!(serde_json::to_string(&explained).unwrap(), expected);
     }
 }

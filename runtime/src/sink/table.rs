@@ -17,11 +17,13 @@ pub struct Table<'a> {
     pub vocabulary: &'a Vocabulary,
     /// Triplets and detections below this score are left out.
     pub min_score: f32,
+    /// Under each triplet, the factors of its score.
+    pub explain: bool,
 }
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { frame, result, vocabulary, min_score } = self;
+        let Self { frame, result, vocabulary, min_score, explain } = self;
         let class = |d: &Detection| vocabulary.object_name(d.class).unwrap_or("?");
         let seen: Vec<&Detection> = result.detections.iter().filter(|d| d.score >= *min_score).collect();
         let persons = seen.iter().filter(|d| d.class == vocabulary.human()).count();
@@ -43,11 +45,14 @@ impl fmt::Display for Table<'_> {
                 Some(o) => writeln!(f, "   {} {}", class(o), Place(o))?,
                 None => writeln!(f)?,
             }
+            if *explain {
+                writeln!(f, "    = {}", t.factors)?;
+            }
         }
         if rows.is_empty() {
             let reason = match (persons, seen.len()) {
                 (0, _) => "no person",
-                (1, 1) => "one person and nothing else",
+                (1, 1) if vocabulary.alone().is_empty() => "one person and nothing else",
                 _ => "nothing reaches --min-score",
             };
             writeln!(f, "  no interaction ({reason})")?;

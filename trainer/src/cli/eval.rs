@@ -248,8 +248,8 @@ impl Scorer {
         let classes = sample.object_class();
         match self {
             Self::Bundle(head) => {
-                let logits = head.run(&sample.entities, &sample.pairs, sample.size, &[])?;
-                Ok(logits.into_iter().collect())
+                let output = head.run(&sample.entities, &sample.pairs, sample.size, &[])?;
+                Ok(output.verb_logits.into_iter().collect())
             }
             Self::Graph(model) => {
                 let spatial = Array::from_shape_vec((classes.len(), SPATIAL_LEN), sample.spatial())?;

@@ -27,6 +27,7 @@ impl Rectangles {
             verbs: vec!["hold".into()],
             background_verb: None,
             valid: std::collections::BTreeMap::from([("cup".to_owned(), vec!["hold".to_owned()])]),
+            alone: Vec::new(),
         };
         Self { count, bad: bad.to_vec(), vocabulary: Vocabulary::new(spec).unwrap() }
     }

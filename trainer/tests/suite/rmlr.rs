@@ -23,6 +23,7 @@ fn vocabulary() -> Vocabulary {
         verbs: names(&["hold", "kick", "hug"]),
         background_verb: None,
         valid: [("person".to_owned(), names(&["hug"])), ("ball".to_owned(), names(&["hold", "kick"]))].into(),
+        alone: Vec::new(),
     })
     .unwrap()
 }

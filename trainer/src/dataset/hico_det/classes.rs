@@ -234,6 +234,7 @@ impl InteractionTable {
             background_verb: verbs.iter().any(|v| v == NO_INTERACTION).then(|| NO_INTERACTION.to_owned()),
             verbs,
             valid,
+            alone: Vec::new(),
         };
         let vocabulary = Vocabulary::new(spec).map_err(|e| inconsistent("the vocabulary".into(), e.to_string()))?;
         Ok(Self { classes, vocabulary })

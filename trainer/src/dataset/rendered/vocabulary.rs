@@ -163,6 +163,7 @@ pub(super) fn vocabulary() -> Result<(Vocabulary, Vec<Interaction>), VocabularyE
         verbs: Act::ALL.iter().map(|a| a.name().to_owned()).collect(),
         background_verb: None,
         valid,
+        alone: Vec::new(),
     })?;
     let classes = (0..vocabulary.object_count()).map(|c| hoi_runtime::vocabulary::ObjectClass(c as u16));
     let interactions = classes

@@ -47,6 +47,7 @@ pub fn vocabulary(action_roles: ActionRoles) -> Result<Vocabulary, DatasetError>
         verbs: list.iter().map(|role| role.name()).collect(),
         background_verb: None,
         valid,
+        alone: Vec::new(),
     };
     Vocabulary::new(spec).map_err(|error| DatasetError::Inconsistent {
         path: path(),

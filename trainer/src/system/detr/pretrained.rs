@@ -53,6 +53,7 @@ mod tests {
             verbs: vec!["hold".into()],
             background_verb: None,
             valid: Default::default(),
+            alone: Vec::new(),
         };
         let rows = |objects: &[&str]| head_rows(&Vocabulary::new(spec(objects)).unwrap());
         // COCO's ids: person 1, stop sign 13, toothbrush 90; 91 is "no object".
