@@ -6,9 +6,11 @@
 
 mod encoder;
 mod error;
+mod prompt;
 mod serialise;
 mod tokens;
 
 pub use encoder::{ImageText, Pooling, TextEncoder, TextOptions};
 pub use error::TextError;
+pub use prompt::{participle, prompt};
 pub use serialise::sub_sentence;
