@@ -3,6 +3,7 @@
 //! Parameters live in a [`tch::nn::VarStore`] under the names of the public checkpoints. They start with the distributions of
 //! PyTorch's layers and of the papers; after the same [`tch::manual_seed`] with the same values.
 
+pub mod clip;
 pub mod count;
 pub mod detr;
 pub mod init;

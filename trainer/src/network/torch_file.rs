@@ -1,6 +1,7 @@
-//! Reads the files of `torch.save`: the zip archive of PyTorch 1.6 and later, and the plain sequence before it.
+//! Reads the files of `torch.save`: the zip archive of PyTorch 1.6 and later, and the plain sequence before it. The archives of
+//! `torch.jit.save` have the form of the first, with modules in place of a dictionary.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -84,6 +85,10 @@ pub(super) fn read_older(bytes: &[u8]) -> Result<Named, String> {
 
 /// The tensors of a state dict, wherever a training program keeps it.
 fn named_views(value: &Value) -> Result<Vec<(String, Rc<View>)>, String> {
+    if matches!(value, Value::Module(_)) {
+        let named = module_views(value);
+        return if named.is_empty() { Err("its module holds no tensors".to_owned()) } else { Ok(named) };
+    }
     let inner = STATE_NAMES.iter().find_map(|name| value.get(name).filter(|v| matches!(v, Value::Dict(_))));
     let Value::Dict(entries) = inner.as_ref().unwrap_or(value) else {
         return Err("it holds no dictionary of tensors".to_owned());
@@ -95,6 +100,28 @@ fn named_views(value: &Value) -> Result<Vec<(String, Rc<View>)>, String> {
     });
     let named: Vec<_> = named.collect();
     if named.is_empty() { Err("its dictionary holds no tensors".to_owned()) } else { Ok(named) }
+}
+
+/// The tensors of a TorchScript module and of those within it, named as its state dict would name them.
+fn module_views(root: &Value) -> Vec<(String, Rc<View>)> {
+    let mut named = Vec::new();
+    // Each module once, so that a file cannot send this round in circles.
+    let mut seen = HashSet::new();
+    let mut left = vec![(String::new(), root.clone())];
+    while let Some((name, value)) = left.pop() {
+        match value {
+            Value::Tensor(view) => named.push((name, view)),
+            Value::Module(attributes) if seen.insert(Rc::as_ptr(&attributes)) => {
+                for (key, value) in attributes.borrow().iter() {
+                    let Value::Text(key) = key else { continue };
+                    let name = if name.is_empty() { key.to_string() } else { format!("{name}.{key}") };
+                    left.push((name, value.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+    named
 }
 
 fn materialise(

@@ -1,5 +1,5 @@
 //! Weights of others: state dicts in safetensors files and in those of `torch.save`, under the names of DETR, torchvision, timm and
-//! `transformers`.
+//! `transformers`. Those of CLIP are in [`super::clip`].
 //!
 //! ```no_run
 //! # use hoi_trainer::network::weights::{StateDict, coco_class_rows};
@@ -106,7 +106,8 @@ pub struct StateDict {
 
 impl StateDict {
     /// Reads a `.safetensors` file or one of `torch.save` (`.pth`, `.pt`, `.bin`: a state dict, or a dictionary that holds one as
-    /// `model`, `state_dict` or `model_state_dict`). The content tells which, not the name. Nothing that a pickle names is run.
+    /// `model`, `state_dict` or `model_state_dict`), or an archive of `torch.jit.save`, whose modules give the names. The content
+    /// tells which, not the name. Nothing that a pickle names is run, and no TorchScript.
     ///
     /// # Errors
     /// The file cannot be read, or holds something else.
@@ -160,7 +161,7 @@ impl StateDict {
         self.renamed(resnet_place)
     }
 
-    fn renamed(self, place: impl Fn(&str) -> Place) -> Result<Self, WeightsError> {
+    pub(super) fn renamed(self, place: impl Fn(&str) -> Place) -> Result<Self, WeightsError> {
         let mut tensors = BTreeMap::new();
         let mut thirds: BTreeMap<String, [Option<Tensor>; 3]> = BTreeMap::new();
         for (name, tensor) in self.tensors {

@@ -1,6 +1,7 @@
 //! The crate from outside: a tiny data set trained end to end, the command as a process, and the published annotation where it is.
 #![allow(clippy::unwrap_used)]
 
+mod clip;
 mod command;
 mod count;
 mod data_check;

@@ -234,12 +234,15 @@ impl<'a> Machine<'a> {
                 self.stack.push(call(&function, &arguments)?);
             }
             0x81 => {
-                let (_arguments, _class) = (self.pop()?, self.pop()?);
-                self.stack.push(Value::Opaque);
+                let (_arguments, class) = (self.pop()?, self.pop()?);
+                self.stack.push(Value::object(&class));
             }
             // The state of an object; a dictionary's attributes are not its entries.
             b'b' => {
-                self.pop()?;
+                let state = self.pop()?;
+                if let (Value::Module(attributes), Value::Dict(state)) = (self.top()?, &state) {
+                    attributes.borrow_mut().extend(state.borrow().iter().cloned());
+                }
             }
             b'Q' => {
                 let id = self.pop()?;

@@ -8,6 +8,9 @@ use std::rc::Rc;
 use machine::Machine;
 use tch::Kind;
 
+/// What the names of classes that TorchScript made begin with.
+const TORCH_SCRIPT: &str = "__torch__.";
+
 /// What a pickle holds. Lists and dictionaries are shared, since they grow after they are remembered.
 #[derive(Clone, Debug)]
 pub(in crate::network) enum Value {
@@ -21,6 +24,8 @@ pub(in crate::network) enum Value {
     Global(Rc<str>),
     Storage(Rc<Storage>),
     Tensor(Rc<View>),
+    /// A module of TorchScript: its attributes by name.
+    Module(Rc<RefCell<Vec<(Value, Value)>>>),
     /// Anything else.
     Opaque,
 }
@@ -54,6 +59,14 @@ impl Value {
         let entries = entries.borrow();
         let found = entries.iter().rev().find(|(key, _)| matches!(key, Value::Text(text) if &**text == name));
         found.map(|(_, value)| value.clone())
+    }
+
+    /// A new object of a class: modules of TorchScript are kept, others are opaque.
+    fn object(class: &Value) -> Self {
+        match class {
+            Self::Global(name) if name.starts_with(TORCH_SCRIPT) => Self::Module(Rc::default()),
+            _ => Self::Opaque,
+        }
     }
 
     /// Integers of a tuple or list.
