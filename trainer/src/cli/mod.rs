@@ -14,6 +14,7 @@ mod scenes;
 mod score;
 mod study;
 mod table;
+mod weakly;
 
 use clap::{Parser, Subcommand};
 
@@ -33,6 +34,8 @@ enum Command {
     Layout(layout::LayoutArguments),
     /// Train RmLR's head over a frozen detector and score it
     Rmlr(Box<rmlr::RmlrArguments>),
+    /// Train Weakly-HOI from image-level labels and score it
+    Weakly(Box<weakly::WeaklyArguments>),
     /// Count a network's parameters and multiply-accumulates
     Count(count::CountArguments),
     /// Look at a data set's folder
@@ -74,6 +77,7 @@ impl Cli {
             Command::Detr(arguments) => arguments.run(),
             Command::Layout(arguments) => arguments.run(),
             Command::Rmlr(arguments) => arguments.run(),
+            Command::Weakly(arguments) => arguments.run(),
             Command::Count(arguments) => arguments.run(),
             Command::Data { command } => command.run(),
             Command::Scenes(arguments) => arguments.run(),

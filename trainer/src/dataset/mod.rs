@@ -15,6 +15,7 @@ pub mod loader;
 pub mod mat5;
 mod picture;
 pub mod rendered;
+pub mod stanford40;
 pub mod v_coco;
 
 use std::fs::File;

@@ -5,3 +5,4 @@ pub mod detr;
 pub mod layout;
 pub mod rmlr;
 pub mod run;
+pub mod weakly_hoi;

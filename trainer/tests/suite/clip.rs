@@ -87,7 +87,7 @@ fn residual_network_agrees_with_openclip() {
     let map = network.map(&picture(2, 65, 128));
     near(&expected, "out.wide.map", &map);
     near(&expected, "out.wide", &network.pool().forward(&map));
-    near(&expected, "out.parts", &network.pool().masked(&map, &expected.tensors()["in.shares"]));
+    near(&expected, "out.parts", &network.pool().masked(&map, &expected.tensors()["in.shares"], None));
     let tokenizer = ClipTokenizer::load(resnet_checkpoint().path(), &clip.config().text).unwrap();
     near(&expected, "out.texts", &clip.encode_text(&tokenizer.batch(&texts().0).unwrap()));
 }
@@ -101,15 +101,15 @@ fn parts_of_a_map() {
     let whole = pool.forward(&map);
     let shares =
         Tensor::from_slice(&[1f32, 1., 1., 1., 1., 1., 0., 0., 0., 0., 0., 0., 0., 0., 1., 0., 0., 0.]).view([1, 3, 6]);
-    let parts = pool.masked(&map, &shares);
+    let parts = pool.masked(&map, &shares, None);
     assert_eq!(parts.size(), [1, 3, 12]);
     assert!(largest_difference(&parts.select(1, 0), &whole) < 1e-5);
     // Nothing seen: the value of the mean of all cells. One cell seen: another cell does not matter.
     assert!(largest_difference(&parts.select(1, 1), &whole) > 1e-2);
     let mean = map.mean_dim([2i64, 3].as_slice(), true, Kind::Float).expand_as(&map);
     let changed = Tensor::cat(&[&map.narrow(3, 0, 2) + 1.0, map.narrow(3, 2, 1)], 3);
-    assert!(largest_difference(&pool.masked(&mean, &shares).select(1, 1), &parts.select(1, 1)) < 1e-5);
-    assert!(largest_difference(&pool.masked(&changed, &shares).select(1, 2), &parts.select(1, 2)) < 1e-5);
+    assert!(largest_difference(&pool.masked(&mean, &shares, None).select(1, 1), &parts.select(1, 1)) < 1e-5);
+    assert!(largest_difference(&pool.masked(&changed, &shares, None).select(1, 2), &parts.select(1, 2)) < 1e-5);
     parts.sum(Kind::Float).backward();
     assert_eq!(map.grad().isfinite().all().int64_value(&[]), 1);
     let query = &store.variables()["visual.attnpool.q_proj.weight"];

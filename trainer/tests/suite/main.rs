@@ -24,4 +24,5 @@ mod text;
 mod tiny;
 mod training;
 mod v_coco_data;
+mod weakly;
 mod weights;

@@ -3,7 +3,6 @@
 use tch::nn::{self, Init, Linear, Module};
 use tch::{Kind, Tensor};
 
-use super::config::ModifiedResNetConfig;
 use crate::network::init::linear_from;
 
 /// A position table `[1 + grid * grid, C]` for a map of `h` x `w` cells: `[1 + h * w, C]`. The row of the extra token stays, the others
@@ -15,6 +14,19 @@ pub(super) fn positions_for(table: &Tensor, grid: i64, [h, w]: [i64; 2]) -> Tens
     let cells = table.narrow(0, 1, grid * grid).transpose(0, 1).reshape([1, -1, grid, grid]);
     let cells = cells.upsample_bicubic2d([h, w], false, None, None).flatten(2, 3).squeeze_dim(0).transpose(0, 1);
     Tensor::cat(&[table.narrow(0, 0, 1), cells], 0)
+}
+
+/// Sizes of an [`AttentionPool`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionPoolShape {
+    /// Channels C of the map.
+    pub channels: i64,
+    /// Heads; they divide the channels.
+    pub heads: i64,
+    /// Cells a side of the position table.
+    pub grid: i64,
+    /// Width D of the feature.
+    pub output: i64,
 }
 
 /// Multi-head attention with one query, the mean of the cells, over the cells and that mean.
@@ -32,28 +44,27 @@ pub struct AttentionPool {
 }
 
 impl AttentionPool {
-    /// A pool under `path`, for a configuration that passes its check.
-    pub fn new(path: &nn::Path, config: &ModifiedResNetConfig) -> Self {
-        let channels = config.channels();
+    /// A pool under `path` that starts as CLIP's did: normal weights of standard deviation C^-0.5.
+    pub fn new(path: &nn::Path, shape: AttentionPoolShape) -> Self {
+        let AttentionPoolShape { channels, heads, grid, output } = shape;
         let stdev = (channels as f64).powf(-0.5);
         let linear = |name: &str, outputs| {
             linear_from(&(path / name), channels, outputs, Init::Randn { mean: 0.0, stdev }, Init::Const(0.0))
         };
-        let grid = config.grid;
         Self {
             positions: path.var("positional_embedding", &[grid * grid + 1, channels], Init::Randn { mean: 0.0, stdev }),
             query: linear("q_proj", channels),
             key: linear("k_proj", channels),
             value: linear("v_proj", channels),
-            out: linear("c_proj", config.output),
+            out: linear("c_proj", output),
             grid,
-            heads: config.heads,
+            heads,
         }
     }
 
     /// The feature `[B, D]` of a map `[B, C, h, w]`. The position table is resampled bicubically where `h` x `w` is not its grid.
     pub fn forward(&self, map: &Tensor) -> Tensor {
-        self.attend(map, None).squeeze_dim(1)
+        self.attend(map, None, None).squeeze_dim(1)
     }
 
     /// The features `[B, K, D]` of K parts of a map `[B, C, h, w]`.
@@ -62,14 +73,33 @@ impl AttentionPool {
     /// carries position 0, is weighted with the shares, and ln(share) is added to the logit of each cell: a cell of share 0 is not
     /// seen, one of share s counts as s cells. With shares of 1 this is [`AttentionPool::forward`]. A part without any share sees its
     /// mean alone, which is then that of the whole map.
-    pub fn masked(&self, map: &Tensor, shares: &Tensor) -> Tensor {
-        self.attend(map, Some(shares))
+    ///
+    /// Where maps of several sizes were filled up to one, `sizes` holds the rows and columns of each; its cells lie in the upper left,
+    /// and the position table is resampled for them alone. Filling must have share 0.
+    pub fn masked(&self, map: &Tensor, shares: &Tensor, sizes: Option<&[[i64; 2]]>) -> Tensor {
+        self.attend(map, Some(shares), sizes)
     }
 
-    fn attend(&self, map: &Tensor, shares: Option<&Tensor>) -> Tensor {
+    /// Position codes `[1 + h * w, C]` of a map, or `[B, 1 + h * w, C]` where each picture has a size of its own.
+    fn positions(&self, [h, w]: [i64; 2], sizes: Option<&[[i64; 2]]>) -> Tensor {
+        let own = |size| positions_for(&self.positions, self.grid, size);
+        let Some(sizes) = sizes.filter(|sizes| sizes.iter().any(|size| *size != [h, w])) else { return own([h, w]) };
+        let each: Vec<Tensor> = sizes
+            .iter()
+            .map(|&[rows, columns]| {
+                let table = own([rows, columns]);
+                let cells = table.narrow(0, 1, rows * columns).reshape([rows, columns, -1]);
+                let cells = cells.constant_pad_nd([0, 0, 0, w - columns, 0, h - rows]).reshape([h * w, -1]);
+                Tensor::cat(&[table.narrow(0, 0, 1), cells], 0)
+            })
+            .collect();
+        Tensor::stack(&each, 0)
+    }
+
+    fn attend(&self, map: &Tensor, shares: Option<&Tensor>, sizes: Option<&[[i64; 2]]>) -> Tensor {
         let size = map.size();
         let (batch, channels, count) = (size[0], size[1], size[2] * size[3]);
-        let positions = positions_for(&self.positions, self.grid, [size[2], size[3]]);
+        let positions = self.positions([size[2], size[3]], sizes);
         let cells = map.flatten(2, 3).transpose(1, 2);
         let whole = cells.mean_dim(1, true, Kind::Float);
         let mean = match shares {
@@ -82,8 +112,8 @@ impl AttentionPool {
                 weighted.where_self(&seen, &whole)
             }
         };
-        let own = mean + positions.get(0);
-        let placed = cells + positions.narrow(0, 1, count);
+        let own = mean + positions.narrow(-2, 0, 1);
+        let placed = cells + positions.narrow(-2, 1, count);
         let split = |x: Tensor| x.view([batch, -1, self.heads, channels / self.heads]).transpose(1, 2);
         let query = split(self.query.forward(&own)) * (channels as f64 / self.heads as f64).powf(-0.5);
         let (own_key, own_value) = (split(self.key.forward(&own)), split(self.value.forward(&own)));

@@ -4,7 +4,7 @@ use tch::nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use tch::nn::{self, Init};
 use tch::{Tensor, no_grad};
 
-use super::attention_pool::AttentionPool;
+use super::attention_pool::{AttentionPool, AttentionPoolShape};
 use super::config::{BatchNorms, ModifiedResNetConfig};
 
 /// Added to the variance in batch norms.
@@ -153,7 +153,9 @@ impl ModifiedResNet {
                 let _ = block.convolutions[2].weight.shallow_clone().zero_();
             }
         });
-        Self { stem, layers, pool: AttentionPool::new(&(path / "attnpool"), config), channels: config.channels() }
+        let &ModifiedResNetConfig { heads, grid, output, .. } = config;
+        let shape = AttentionPoolShape { channels: config.channels(), heads, grid, output };
+        Self { stem, layers, pool: AttentionPool::new(&(path / "attnpool"), shape), channels: config.channels() }
     }
 
     /// Pictures `[B, 3, H, W]`, normalised (C7), to the map `[B, C, h, w]` before attention pooling, with C 2048 in RN50 and RN101 and h = floor(ceil(H / 2) / 16); sides of

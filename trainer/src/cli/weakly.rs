@@ -1,0 +1,215 @@
+//! `hoi-train weakly`: training from image-level labels on rendered scenes.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use hoi_runtime::vocabulary::Vocabulary;
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::detected::{Detector, RenderedTruth, scene_detections};
+use super::rmlr::TEXT_ENCODER;
+use super::run::{RunArguments, command_line};
+use crate::dataset::PictureSet;
+use crate::dataset::rendered::{RenderedConfig, RenderedScenes, Split, used_object};
+use crate::export::write_beside;
+use crate::system::rmlr::{LabelledDetections, mean_percent};
+use crate::system::run::{RunConfig, RunIdentity, Schedule, Trainer};
+use crate::system::weakly_hoi::{
+    ImageLabel, Knowledge, OverPairs, SelfTaught, WeakExample, WeaklyConfig, WeaklyModel, WeaklyRow, WeaklyShape,
+    average_precisions, prepare, save_model, text_bank, train, users,
+};
+use crate::text::TextEncoder;
+
+/// Scenes with two persons and one used object.
+const USED_SCENES: usize = 1000;
+/// Their seed on each split: none that anything was trained on.
+const USED_SEED: [(Split, u64); 3] = [(Split::Train, 2_000), (Split::Validation, 2_001), (Split::Test, 2_002)];
+
+#[derive(Debug, Args)]
+pub(super) struct WeaklyArguments {
+    /// The detector that proposes, whose map is the backbone's: the folder that `hoi-train detr` wrote
+    #[arg(long, value_name = "DIR")]
+    detector: PathBuf,
+    /// The text encoder's folder (config.json, weights, tokenizer), for the knowledge bank
+    #[arg(long, value_name = "DIR", default_value = TEXT_ENCODER)]
+    text_encoder: PathBuf,
+    /// Row of the paper's Table 2
+    #[arg(long, value_enum, default_value_t = WeaklyRow::Full)]
+    row: WeaklyRow,
+    /// How pairs ask the knowledge bank (Table 4), in rows that do
+    #[arg(long, value_enum)]
+    knowledge: Option<Knowledge>,
+    /// Pairs that each annotated verb chooses as related (Table 5)
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    positives: usize,
+    /// Only pairs with the object of the annotated interaction itself are chosen
+    #[arg(long)]
+    strict: bool,
+    /// Reduction of the relatedness loss over the pairs of an image
+    #[arg(long, value_enum, default_value_t = OverPairs::Sum)]
+    over_pairs: OverPairs,
+    /// Steps before the relatedness loss counts
+    #[arg(long, value_name = "STEPS", default_value_t = 300)]
+    relatedness_after: usize,
+    /// Rendered scenes to learn from
+    #[arg(long, value_name = "N", default_value_t = 3000)]
+    scenes: usize,
+    /// Rendered scenes to score on
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    score_scenes: usize,
+    /// Which of them
+    #[arg(long, value_enum, default_value_t = Split::Validation)]
+    split: Split,
+    /// Seed of the scenes
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    scene_seed: u64,
+    /// Keep what the detector says here, and read it from here
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// One JSON object a line on standard output
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+/// A scene as the method may see it: what was detected, and which interactions the picture shows.
+fn weak(found: LabelledDetections, vocabulary: &Vocabulary) -> WeakExample {
+    let mut labels: Vec<ImageLabel> = Vec::new();
+    for pair in &found.pairs {
+        let label = ImageLabel { verb: pair.verb, object: Some(pair.class) };
+        if !labels.contains(&label) {
+            labels.push(label);
+        }
+    }
+    WeakExample::new(found.picture, labels, vocabulary)
+}
+
+impl WeaklyArguments {
+    fn config(&self, detector: &Detector, vocabulary: &Vocabulary, encoder: &TextEncoder, rows: usize) -> WeaklyConfig {
+        let mut parts = self.row.parts();
+        parts.knowledge = parts.knowledge.map(|mode| self.knowledge.unwrap_or(mode));
+        let map_channels = crate::system::rmlr::FrozenDetector::map_channels(&detector.model);
+        let shape = WeaklyShape {
+            map_channels,
+            width: encoder.width(),
+            pool_heads: 4,
+            pool_grid: 10,
+            verbs: vocabulary.verb_count() as i64,
+            interactions: rows as i64,
+        };
+        let encoder = self.text_encoder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let self_taught = SelfTaught {
+            positives: self.positives,
+            strict: self.strict,
+            over_pairs: self.over_pairs,
+            after_steps: self.relatedness_after,
+        };
+        WeaklyConfig { shape, parts, bank: self.row.bank(), encoder, self_taught }
+    }
+
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        if self.positives == 0 {
+            bail!("--positives 0: each verb must choose at least one pair");
+        }
+        let device = self.run.device()?;
+        let detector = Detector::load(&self.detector, device)?;
+        let encoder = TextEncoder::load(&self.text_encoder, device).context("loading the text encoder")?;
+        let (size, seed) = (detector.input()?, self.scene_seed);
+        let set =
+            |split, count| RenderedScenes::new(RenderedConfig { size, seed, split, count }).context("drawing scenes");
+        let (training, scored) = (set(Split::Train, self.scenes)?, set(self.split, self.score_scenes)?);
+        let vocabulary = training.vocabulary();
+        let threads = self.run.loader_threads();
+        let get = |set: &RenderedScenes, mirrored| {
+            scene_detections(&detector, set, mirrored, self.cache.as_deref(), threads, |found| weak(found, vocabulary))
+        };
+        let copies = [get(&training, false)?, get(&training, true)?];
+        let held = get(&scored, false)?;
+        let folder = self.run.make_folder()?;
+        let config = self.run.config(RunConfig {
+            epochs: 15,
+            batch: 16,
+            learning_rate: 1e-3,
+            max_gradient: 1.0,
+            schedule: Schedule::Cosine { warmup: 0.05 },
+            ..RunConfig::default()
+        });
+        let began = Instant::now();
+        let bank = text_bank(&encoder, vocabulary).context("reading the prompts of the vocabulary")?;
+        let model_config = self.config(&detector, vocabulary, &encoder, bank.size()[0] as usize);
+        let model = WeaklyModel::new(&model_config, vocabulary, &bank, config.seed, device);
+        prepare(&model, &copies[0], config.batch);
+        let data =
+            format!("image-level labels of {} rendered scenes of the training split, scene seed {seed}", self.scenes);
+        let identity = RunIdentity { system: serde_json::to_value(&model_config)?, data: data.clone() };
+        let progress = self.run.progress();
+        let mut trainer =
+            Trainer::start(&model.store, &[], &config, identity, &self.run.options(&progress)).context("starting")?;
+        train(&model, &copies, &mut trainer, &config, |_| Ok(Vec::new())).context("training")?;
+        progress.finish_and_clear();
+        let log = trainer.log().to_vec();
+        trainer.keep_average();
+        let truth = RenderedTruth::new(&scored);
+        let precisions = average_precisions(&model, &truth.truth(), &held).context("scoring")?;
+        let seed = USED_SEED.iter().find(|s| s.0 == self.split).map_or(0, |s| s.1);
+        let used = users(&model, &detector.model, &used_object(size, seed, USED_SCENES)?, vocabulary)
+            .context("asking who uses an object")?;
+        let uncarried: usize = copies[0].iter().map(|e| e.uncarried().len()).sum();
+        let cut: usize = copies[0].iter().map(|e| e.cut).sum();
+        let result = json!({
+            "row": self.row.title(),
+            "seed": config.seed,
+            "split": self.split,
+            "scenes": self.score_scenes,
+            "map": mean_percent(&precisions),
+            "users": used,
+            "labels_without_proposal": uncarried,
+            "pairs_cut": cut,
+            "seconds": began.elapsed().as_secs_f64(),
+            "epochs": log,
+            "command": command_line(),
+        });
+        let note = json!({"data": data, "command": command_line(), "config": config, "detector": detector.key,
+            "map": result["map"], "split": self.split});
+        save_model(&model, vocabulary, note, folder)?;
+        let mut text = serde_json::to_vec_pretty(&result)?;
+        text.push(b'\n');
+        write_beside(&folder.join("result.json"), &text)?;
+        self.report(&result, device)
+    }
+
+    fn report(&self, result: &Value, device: Device) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        let (map, used) = (result["map"].as_f64().unwrap_or_default(), &result["users"]);
+        if self.json {
+            let line = json!({"out": self.run.out, "row": result["row"], "seed": result["seed"], "split": self.split,
+                "map": map, "users": used, "seconds": result["seconds"], "device": format!("{device:?}")});
+            writeln!(out, "{line}")?;
+            return Ok(());
+        }
+        let name = result["row"].as_str().unwrap_or_default();
+        writeln!(out, "{name}: mAP {map:.2} % on {} {} scenes", self.score_scenes, self.split.name())?;
+        let scenes = used["scenes"].as_u64().unwrap_or_default().max(1) as f64;
+        let percent = |key: &str| used[key].as_u64().map(|n| 100.0 * n as f64 / scenes);
+        let right = percent("right").unwrap_or_default();
+        let nearest = percent("nearest").unwrap_or_default();
+        writeln!(
+            out,
+            "of two persons, the right one is chosen in {right:.1} % of {scenes} scenes (the nearest: {nearest:.1} %)"
+        )?;
+        if let Some(related) = percent("related") {
+            writeln!(out, "by relatedness alone: {related:.1} %")?;
+        }
+        for (key, what) in
+            [("labels_without_proposal", "labels that no proposal could carry"), ("pairs_cut", "pairs beyond the cap")]
+        {
+            writeln!(out, "{what}: {}", result[key])?;
+        }
+        Ok(())
+    }
+}

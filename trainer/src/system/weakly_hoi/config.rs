@@ -1,0 +1,220 @@
+//! What can be chosen, and the rows of the paper's tables as choices.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// How a pair asks the knowledge bank (eq. 1 and Table 4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Knowledge {
+    /// A softmax over the interactions.
+    #[default]
+    Softmax,
+    /// A logistic function of each interaction, divided by their sum.
+    Sigmoid,
+    /// The bank's mean, whatever the pair.
+    Uniform,
+    /// No bank: the feature of the union region itself.
+    Union,
+}
+
+/// Where the knowledge bank starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum BankStart {
+    /// At the text encoder's vectors of the prompts.
+    #[default]
+    Text,
+    /// At random (Exp 9).
+    Random,
+}
+
+/// How the relatedness loss of an image's pairs becomes one number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum OverPairs {
+    /// Their sum (as printed).
+    #[default]
+    Sum,
+    /// Their mean: hundreds of pairs do not drown the other losses.
+    Mean,
+}
+
+/// Sizes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeaklyShape {
+    /// Channels of the backbone's map Gamma.
+    pub map_channels: i64,
+    /// Width D of features and bank.
+    pub width: i64,
+    /// Heads of the attention pooling; they divide `map_channels`.
+    pub pool_heads: i64,
+    /// Rows, and columns, of the pooling's position table.
+    pub pool_grid: i64,
+    /// Interaction verbs A.
+    pub verbs: i64,
+    /// Interactions N (verb with object, or alone).
+    pub interactions: i64,
+}
+
+/// Parts of the method: Table 2's columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeaklyParts {
+    /// HOI recognition: the global branch s_g with its loss L_g.
+    pub recognition: bool,
+    /// The bank is trained by L_g; otherwise it stays as it starts (Exp 2).
+    pub bank_trained: bool,
+    /// Knowledge transfer, and how.
+    pub knowledge: Option<Knowledge>,
+    /// sigma(s_g) multiplies the score at test.
+    pub score_fusion: bool,
+    /// The self-taught relatedness s_b, as loss L_b and as a factor at test.
+    pub relatedness: bool,
+}
+
+/// The rows of Table 2; Exp 8 to 10 are rows over other backbones and banks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum WeaklyRow {
+    /// Pair feature to the verb head, L_p alone (also Exp 8).
+    Baseline,
+    /// + HOI recognition.
+    Exp1,
+    /// Exp 1 with a frozen bank.
+    Exp2,
+    /// + knowledge transfer.
+    Exp3,
+    /// + score fusion.
+    Exp4,
+    /// Relatedness alone.
+    Exp5,
+    /// Recognition and relatedness.
+    Exp6,
+    /// All but score fusion.
+    Exp7,
+    /// Recognition, transfer and fusion with a bank that starts at random (Exp 9 as its table marks it).
+    Exp9,
+    /// All of it (also Exp 10).
+    Full,
+}
+
+impl WeaklyRow {
+    /// All rows in the paper's order.
+    pub const ALL: [Self; 10] = [
+        Self::Baseline,
+        Self::Exp1,
+        Self::Exp2,
+        Self::Exp3,
+        Self::Exp4,
+        Self::Exp5,
+        Self::Exp6,
+        Self::Exp7,
+        Self::Exp9,
+        Self::Full,
+    ];
+
+    /// Name in tables.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Exp1 => "+ HOI recognition",
+            Self::Exp2 => "+ HOI recognition, bank frozen",
+            Self::Exp3 => "+ KTN",
+            Self::Exp4 => "+ score fusion",
+            Self::Exp5 => "baseline + SRC",
+            Self::Exp6 => "HOI recognition + SRC",
+            Self::Exp7 => "without score fusion",
+            Self::Exp9 => "random bank, without SRC",
+            Self::Full => "Weakly-HOI",
+        }
+    }
+
+    /// Its parts.
+    pub fn parts(self) -> WeaklyParts {
+        let (recognition, bank_trained, transfer, score_fusion, relatedness) = match self {
+            Self::Baseline => (false, false, false, false, false),
+            Self::Exp1 => (true, true, false, false, false),
+            Self::Exp2 => (true, false, false, false, false),
+            Self::Exp3 => (true, true, true, false, false),
+            Self::Exp4 | Self::Exp9 => (true, true, true, true, false),
+            Self::Exp5 => (false, false, false, false, true),
+            Self::Exp6 => (true, true, false, false, true),
+            Self::Exp7 => (true, true, true, false, true),
+            Self::Full => (true, true, true, true, true),
+        };
+        let knowledge = transfer.then(Knowledge::default);
+        WeaklyParts { recognition, bank_trained, knowledge, score_fusion, relatedness }
+    }
+
+    /// Where its bank starts.
+    pub fn bank(self) -> BankStart {
+        if self == Self::Exp9 { BankStart::Random } else { BankStart::Text }
+    }
+}
+
+/// The self-taught relatedness (section 3.2.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTaught {
+    /// Pairs that each annotated verb chooses (Table 5: 1, 2, 5).
+    pub positives: usize,
+    /// A pair must carry the object of the annotated interaction itself, not of any.
+    pub strict: bool,
+    /// Reduction over the pairs of an image.
+    pub over_pairs: OverPairs,
+    /// Steps before L_b counts.
+    pub after_steps: usize,
+}
+
+impl Default for SelfTaught {
+    fn default() -> Self {
+        Self { positives: 1, strict: false, over_pairs: OverPairs::Sum, after_steps: 1000 }
+    }
+}
+
+/// What a model is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeaklyConfig {
+    /// Sizes.
+    pub shape: WeaklyShape,
+    /// Parts of the method.
+    pub parts: WeaklyParts,
+    /// Where the bank starts.
+    pub bank: BankStart,
+    /// Name of the text encoder, for the record.
+    pub encoder: String,
+    /// The relatedness loss.
+    pub self_taught: SelfTaught,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Table 2 as it is printed: recognition, transfer, fusion, SRC.
+    #[test]
+    fn rows_are_those_of_table_2() {
+        let crosses = [
+            (WeaklyRow::Baseline, [0, 0, 0, 0]),
+            (WeaklyRow::Exp1, [1, 0, 0, 0]),
+            (WeaklyRow::Exp2, [1, 0, 0, 0]),
+            (WeaklyRow::Exp3, [1, 1, 0, 0]),
+            (WeaklyRow::Exp4, [1, 1, 1, 0]),
+            (WeaklyRow::Exp5, [0, 0, 0, 1]),
+            (WeaklyRow::Exp6, [1, 0, 0, 1]),
+            (WeaklyRow::Exp7, [1, 1, 0, 1]),
+            (WeaklyRow::Exp9, [1, 1, 1, 0]),
+            (WeaklyRow::Full, [1, 1, 1, 1]),
+        ];
+        assert_eq!(crosses.map(|c| c.0), WeaklyRow::ALL);
+        for (row, expected) in crosses {
+            let parts = row.parts();
+            let found = [parts.recognition, parts.knowledge.is_some(), parts.score_fusion, parts.relatedness];
+            assert_eq!(found.map(u8::from), expected, "{}", row.title());
+        }
+        assert!(!WeaklyRow::Exp2.parts().bank_trained && WeaklyRow::Exp1.parts().bank_trained);
+    }
+}

@@ -1,0 +1,105 @@
+//! L = L_g + L_p + L_b (eq. 4), from image-level labels alone.
+
+use tch::{Kind, Reduction, Tensor};
+
+use super::config::{OverPairs, SelfTaught};
+use super::example::{InteractionTable, WeakBatch, WeakExample};
+use super::network::WeaklyOutput;
+use super::pseudo::pseudo_labels;
+
+/// The three losses of a batch; absent where the network has no such branch or no image says anything about it.
+#[derive(Debug, Default)]
+pub struct WeaklyLosses {
+    /// L_g: interactions of the images.
+    pub image: Option<Tensor>,
+    /// L_p: verbs of the images by the best of their pairs.
+    pub verbs: Option<Tensor>,
+    /// L_b: relatedness of the pairs.
+    pub relatedness: Option<Tensor>,
+}
+
+fn binary(logits: &Tensor, labels: &Tensor, reduction: Reduction) -> Tensor {
+    logits.binary_cross_entropy_with_logits::<Tensor>(labels, None, None, reduction)
+}
+
+/// A 0/1 matrix `[rows, columns]` with ones at the given places.
+fn marked(rows: usize, columns: usize, ones: impl Iterator<Item = (usize, usize)>) -> Tensor {
+    let mut values = vec![0f32; rows * columns];
+    ones.for_each(|(row, column)| values[row * columns + column] = 1.0);
+    Tensor::from_slice(&values).view([rows as i64, columns as i64])
+}
+
+impl WeaklyLosses {
+    /// The losses of a batch of labelled images. An image without a pair counts for L_g only. `relatedness` is false before L_b counts.
+    pub fn new(
+        output: &WeaklyOutput,
+        batch: &WeakBatch,
+        examples: &[&WeakExample],
+        table: &InteractionTable,
+        rule: &SelfTaught,
+        relatedness: bool,
+    ) -> Self {
+        let device = output.verbs.device();
+        let places = |i: usize, e: &WeakExample| -> Vec<(usize, usize)> {
+            e.labels.iter().filter_map(|&l| Some((i, table.position(l)?))).collect()
+        };
+        let image = output.image.as_ref().map(|logits| {
+            let ones = examples.iter().enumerate().flat_map(|(i, e)| places(i, e));
+            binary(logits, &marked(examples.len(), table.len(), ones).to_device(device), Reduction::Mean)
+        });
+        let with: Vec<usize> = (0..examples.len()).filter(|&i| !examples[i].pairs.is_empty()).collect();
+        if with.is_empty() {
+            return Self { image, ..Self::default() };
+        }
+        let rows = Tensor::from_slice(&with.iter().map(|&i| i as i64).collect::<Vec<_>>()).to_device(device);
+        let (verbs, filling) = (output.verbs.index_select(0, &rows), batch.filling.index_select(0, &rows));
+        let columns = verbs.size()[2] as usize;
+        // The best pair of each verb: multiple-instance learning.
+        let best = verbs.masked_fill(&filling.unsqueeze(-1), f64::NEG_INFINITY).amax([1i64].as_slice(), false);
+        let ones = with
+            .iter()
+            .enumerate()
+            .flat_map(|(row, &i)| examples[i].labels.iter().map(move |l| (row, usize::from(l.verb.0))));
+        let labels = marked(with.len(), columns, ones).to_device(device);
+        let loss = binary(&best, &labels, Reduction::Mean);
+        let related = output.relatedness.as_ref().filter(|_| relatedness).map(|logits| {
+            let logits = logits.index_select(0, &rows);
+            let most = verbs.size()[1] as usize;
+            let scores = verbs.detach().to_device(tch::Device::Cpu).to_kind(Kind::Float).contiguous();
+            let chosen = with.iter().enumerate().flat_map(|(row, &i)| {
+                let pairs = examples[i].pairs.len();
+                let mut values = vec![0f32; pairs * columns];
+                let own = scores.get(row as i64).narrow(0, 0, pairs as i64).contiguous().view([-1]);
+                own.copy_data(&mut values, pairs * columns);
+                let labels = pseudo_labels(&values, pairs, columns, &examples[i].positives(rule), rule.positives);
+                (0..pairs).filter(move |&p| labels[p]).map(move |p| (row, p)).collect::<Vec<_>>()
+            });
+            let labels = marked(with.len(), most, chosen).to_device(device);
+            let each = binary(&logits, &labels, Reduction::None).masked_fill(&filling, 0.0);
+            let sum = each.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+            match rule.over_pairs {
+                OverPairs::Sum => sum,
+                OverPairs::Mean => sum / filling.logical_not().sum_dim_intlist([1i64].as_slice(), false, Kind::Float),
+            }
+            .mean(Kind::Float)
+        });
+        Self { image, verbs: Some(loss), relatedness: related }
+    }
+
+    /// The sum (weights 1) and every part by name; `None` when nothing counts.
+    pub fn total(&self) -> Option<(Tensor, Vec<(&'static str, f64)>)> {
+        let parts = [("image", &self.image), ("verbs", &self.verbs), ("relatedness", &self.relatedness)];
+        let mut total: Option<Tensor> = None;
+        let mut named = Vec::new();
+        for (name, loss) in parts {
+            if let Some(loss) = loss {
+                named.push((name, loss.double_value(&[])));
+                total = Some(match total {
+                    None => loss.shallow_clone(),
+                    Some(sum) => sum + loss,
+                });
+            }
+        }
+        Some((total?, named))
+    }
+}

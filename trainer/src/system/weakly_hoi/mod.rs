@@ -1,0 +1,28 @@
+//! Weakly-HOI: detection learned from image-level labels (ICLR 2023). No pair is ever annotated: an image says which interactions it
+//! shows, and nothing about where.
+//!
+//! [`WeakExample`] is what a detector proposed in an image, with the image's labels; [`WeaklyNetwork`] pools features of the whole map, of
+//! every entity and of every pair's union with one attention pooling ([`crate::network::clip::AttentionPool`]), recognises the image's
+//! interactions against a bank of text vectors (global branch), lets every pair look into that bank (eq. 1), and scores verbs and
+//! relatedness (eq. 2); [`WeaklyLosses`] are eq. 4 with labels that the model makes for itself ([`pseudo_labels`]). Scores at test are
+//! the runtime's rule `weakly`.
+
+mod artifact;
+mod config;
+mod evaluate;
+mod example;
+mod loss;
+mod model;
+mod network;
+mod pseudo;
+mod train;
+
+pub use artifact::{WeaklyDescription, load_model, save_model};
+pub use config::{BankStart, Knowledge, OverPairs, SelfTaught, WeaklyConfig, WeaklyParts, WeaklyRow, WeaklyShape};
+pub use evaluate::{Users, average_precisions, users};
+pub use example::{ImageLabel, InteractionTable, MAX_PAIRS, WeakBatch, WeakExample, relative_shares};
+pub use loss::WeaklyLosses;
+pub use model::{PRIOR_POWER, WeaklyModel, text_bank};
+pub use network::{WeaklyNetwork, WeaklyOutput};
+pub use pseudo::{Positives, pseudo_labels};
+pub use train::{WeaklyError, prepare, train};

@@ -1,0 +1,76 @@
+//! Training on examples in memory.
+
+use hoi_runtime::fusion::FusionError;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::example::{WeakBatch, WeakExample};
+use super::model::WeaklyModel;
+use crate::eval::interactions::EvaluationError;
+use crate::system::rmlr::DetectError;
+use crate::system::run::{EpochShape, RunConfig, RunError, StepLoss, Trainer};
+use crate::text::TextError;
+
+/// Why training or scoring failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeaklyError {
+    /// The run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The detector.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// The text.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The scores.
+    #[error(transparent)]
+    Score(#[from] EvaluationError),
+    /// The scoring rule.
+    #[error(transparent)]
+    Fusion(#[from] FusionError),
+}
+
+/// Lets s_g start where a first batch says (see [`super::WeaklyNetwork::start_offset`]); before the run is started or resumed.
+pub fn prepare(model: &WeaklyModel, examples: &[WeakExample], batch: usize) {
+    let first: Vec<&WeakExample> = examples.iter().take(batch.max(1)).collect();
+    if !first.is_empty() {
+        model.network.start_offset(&WeakBatch::new(&first, model.store.device()));
+    }
+}
+
+/// Trains `model` for the epochs that `trainer`, started with `config`, has left. `copies` are lists of the same images in the same
+/// order, one of which is drawn for each image and epoch (as they are, and mirrored). After each epoch `validate` may measure
+/// something for the log.
+///
+/// # Errors
+/// [`WeaklyError`] when the run fails or `validate` does.
+pub fn train(
+    model: &WeaklyModel,
+    copies: &[Vec<WeakExample>],
+    trainer: &mut Trainer,
+    config: &RunConfig,
+    mut validate: impl FnMut(&WeaklyModel) -> Result<Vec<(&'static str, f64)>, WeaklyError>,
+) -> Result<(), WeaklyError> {
+    let pictures = copies.first().map_or(0, Vec::len);
+    let RunConfig { batch, seed, .. } = *config;
+    let steps = pictures.div_ceil(batch.max(1));
+    let after = model.config().self_taught.after_steps;
+    trainer.run(EpochShape::new(pictures, batch), |epoch| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ ((epoch.number() as u64 + 1) << 32));
+        let drawn: Vec<usize> = (0..pictures).map(|_| rng.random_range(0..copies.len())).collect();
+        let mut order: Vec<usize> = (0..pictures).collect();
+        order.shuffle(&mut rng);
+        for (number, indices) in order.chunks(batch).enumerate().skip(epoch.done()) {
+            let examples: Vec<&WeakExample> = indices.iter().map(|&i| &copies[drawn[i]][i]).collect();
+            let counts = epoch.number() * steps + number >= after;
+            epoch.step(examples.len(), || {
+                let loss = model.loss(&examples, counts);
+                Ok::<_, WeaklyError>(loss.map(|(total, parts)| StepLoss { total, parts }))
+            })?;
+        }
+        epoch.with_average(|| validate(model))
+    })
+}
