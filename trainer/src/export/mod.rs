@@ -1,6 +1,7 @@
 //! From a trained network to the files that a bundle is made of.
 
 mod detr;
+mod efficientnet_lite;
 mod layers;
 mod layout;
 mod resnet;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use hoi_runtime::staged::StagedFile;
 
 pub use detr::{DETECTOR_FILE, DetrGraph};
+pub use efficientnet_lite::EfficientNetLiteGraph;
 pub use layout::{HEAD_FILE, head_inputs, head_outputs, layout_graph, write_layout};
 pub use rmlr::{RmlrBundle, RmlrGraph, rmlr_fusion, write_rmlr_bundle};
 pub use rmlr_over::{RmlrOver, write_rmlr_over};

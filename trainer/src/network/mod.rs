@@ -6,6 +6,7 @@
 pub mod clip;
 pub mod count;
 pub mod detr;
+pub mod efficientnet_lite;
 pub mod init;
 mod names;
 mod pickle;
@@ -30,7 +31,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// Nothing if `right`.
-    fn unless(
+    pub(crate) fn unless(
         right: bool,
         field: &'static str,
         value: impl std::fmt::Display,

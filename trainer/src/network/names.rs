@@ -46,6 +46,11 @@ pub(super) fn detr_place(name: &str) -> Place {
     whole(name.to_owned())
 }
 
+/// Where a parameter of an EfficientNet-Lite belongs: names stay.
+pub(super) fn efficientnet_lite_place(name: &str) -> Place {
+    if name.ends_with(".num_batches_tracked") { Place::Ignored } else { Place::Whole(name.to_owned()) }
+}
+
 /// Within a transformer layer.
 fn layer_place(layer: &str, rest: &str, decoder: bool) -> Option<Place> {
     let (part, rest) = rest.strip_prefix("mlp.").unwrap_or(rest).split_once('.')?;

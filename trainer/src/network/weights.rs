@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
-use super::names::{Place, detr_place, resnet_place};
+use super::names::{Place, detr_place, efficientnet_lite_place, resnet_place};
 use super::torch_file::{OLDER_START, ZIP_START, read_older, read_zip};
 
 /// Names that a message holds at most of each sort.
@@ -31,6 +31,14 @@ const COCO_GAPS: [i64; 10] = [12, 26, 29, 30, 45, 66, 68, 69, 71, 83];
 
 /// COCO's largest class id.
 const COCO_LAST_ID: i64 = 90;
+
+/// Where the header of a safetensors file opens, after its length.
+const SAFETENSORS_BRACE: usize = 8;
+
+/// Whether a file that starts so is for [`StateDict::read`]; 16 bytes tell.
+pub(super) fn is_state_dict(start: &[u8]) -> bool {
+    start.starts_with(ZIP_START) || start.starts_with(&OLDER_START) || start.get(SAFETENSORS_BRACE) == Some(&b'{')
+}
 
 /// Why weights cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +128,7 @@ impl StateDict {
             read_zip(path).map_err(format)?
         } else if start == OLDER_START {
             read_older(&std::fs::read(path).map_err(read)?).map_err(format)?
-        } else if start.get(8) == Some(&b'{') {
+        } else if start.get(SAFETENSORS_BRACE) == Some(&b'{') {
             Tensor::read_safetensors(path).map_err(|error| format(error.to_string()))?
         } else {
             return Err(format("it is neither a safetensors file nor one of torch.save".to_owned()));
@@ -131,6 +139,11 @@ impl StateDict {
     /// Of tensors at hand; messages name `path`.
     pub fn new(path: &Path, tensors: impl IntoIterator<Item = (String, Tensor)>) -> Self {
         Self { path: path.to_owned(), tensors: tensors.into_iter().collect() }
+    }
+
+    /// The file that messages name.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The tensors by name.
@@ -159,6 +172,15 @@ impl StateDict {
     /// As [`StateDict::with_detr_keys`].
     pub fn with_resnet_keys(self) -> Result<Self, WeightsError> {
         self.renamed(resnet_place)
+    }
+
+    /// With the names of [`EfficientNetLite`](super::efficientnet_lite::EfficientNetLite), which are those of the PyTorch
+    /// conversions; the counters that PyTorch's batch norms keep are dropped.
+    ///
+    /// # Errors
+    /// As [`StateDict::with_detr_keys`].
+    pub fn with_efficientnet_lite_keys(self) -> Result<Self, WeightsError> {
+        self.renamed(efficientnet_lite_place)
     }
 
     pub(super) fn renamed(self, place: impl Fn(&str) -> Place) -> Result<Self, WeightsError> {
