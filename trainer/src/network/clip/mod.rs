@@ -50,7 +50,7 @@ pub use weights::ClipCheckpoint;
 pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 
 /// Standard deviation of red, green and blue, by which the difference is divided (C7; OpenAI's `_transform`).
-pub const STANDARD_DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+pub const STANDARD_DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// Pixels of a picture's short side after resizing, and of both sides after the centre crop (C7; OpenAI's `_transform`).
 pub const INPUT_SIDE: u32 = 224;
