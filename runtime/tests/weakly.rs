@@ -244,7 +244,7 @@ fn manifests_that_contradict_themselves() {
         (|m| m["fusion"]["gamma"] = json!(0.0), "fusion.gamma", "not a positive number"),
         (|m| m["fusion"]["gamma"] = json!(-2.8), "fusion.gamma", "-2.8"),
         (|m| m["fusion"]["max_triplets"] = json!(0), "fusion.max_triplets", "10000"),
-        (|m| m["fusion"]["interactions"][0][0] = json!("fly"), "fusion.interactions", "row 0 names `fly`"),
+        (|m| m["fusion"]["interactions"][0][0] = json!("levitate"), "fusion.interactions", "row 0 names `levitate`"),
         (|m| m["fusion"]["interactions"][2][1] = json!("unicorn"), "fusion.interactions", "row 2 names `unicorn`"),
         (
             |m| m["fusion"]["interactions"][2] = json!(["ride", "bicycle"]),
@@ -266,13 +266,14 @@ fn manifests_that_contradict_themselves() {
             Err(BundleError::Key { key, reason, .. }) => {
                 assert!(key == wanted && reason.contains(words), "{wanted}, {words}: {key}, {reason}");
             }
-            other => panic!("{wanted}, {words}: {other:?}"),
+            Err(other) => panic!("{wanted}, {words}: {other}"),
+            Ok(_) => panic!("{wanted}, {words}: the bundle must be refused"),
         }
     }
-    let (_folder, bundle) = changed(|m| m["vocabulary"]["alone"] = json!(["wave", "fly"]));
+    let (_folder, bundle) = changed(|m| m["vocabulary"]["alone"] = json!(["wave", "levitate"]));
     let error = ModelBundle::load(&bundle).unwrap_err();
     assert!(matches!(error, BundleError::Vocabulary { .. }), "{error}");
-    assert!(error.to_string().contains("vocabulary.alone names `fly`"), "{error}");
+    assert!(error.to_string().contains("vocabulary.alone names `levitate`"), "{error}");
     let unreadable: [Change; 3] = [
         |m| m["fusion"]["lambda"] = json!(2.8),
         |m| m["fusion"]["interactions"][0] = json!(["ride"]),
@@ -294,7 +295,7 @@ fn outputs_that_do_not_fit() {
         (|m| output(m, "image_logits")["shape"] = json!(["I"]), ["f32 [I]", "f32 [3]"]),
         (|m| output(m, "relatedness")["shape"] = json!(["P", 1]), ["f32 [P, 1]", "f32 [P], one for each pair"]),
         (|m| output(m, "relatedness")["type"] = json!("i64"), ["i64 [P]", "f32 [P]"]),
-        (|m| drop_output(m, "verb_logits"), ["output `verb_logits`", "is missing"]),
+        (|m| drop_output(m, "verb_logits"), ["`verb_logits` is missing", "[P, 117], a column for each verb"]),
         (
             |m| {
                 let again = output(m, "relatedness").clone();
@@ -315,7 +316,7 @@ fn outputs_that_do_not_fit() {
                 m["fusion"] = json!({"rule": "detr_prior", "lambda": 2.8, "triplet_nms": nms, "max_triplets": 100});
                 drop_output(m, "image_logits");
             },
-            ["output `relatedness`", "verb_logits alone: the fusion rule `detr_prior` uses no other"],
+            ["`relatedness` is listed as an output", "verb_logits alone: the fusion rule `detr_prior` uses no other"],
         ),
     ];
     for (change, words) in cases {
