@@ -28,8 +28,8 @@ pub enum InteractionError {
         /// What the engine says.
         cause: EngineError,
     },
-    /// An input that is not in the head's contract, or of another shape.
-    #[error("interaction head `{file}`: input `{name}` {found}: the contract has {expected}")]
+    /// An input or output that is not in the head's contract, or of another shape.
+    #[error("interaction head `{file}`: `{name}` {found}: the contract has {expected}")]
     Contract {
         /// The graph's file.
         file: String,

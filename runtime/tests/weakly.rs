@@ -12,6 +12,7 @@ use hoi_runtime::detector::Detection;
 use hoi_runtime::engine::{Dim, ElementType, TensorSpec, TractEngine};
 use hoi_runtime::fusion::{Factors, FusionSpec};
 use hoi_runtime::geometry::{BBox, Size};
+use hoi_runtime::interaction::InteractionHead;
 use hoi_runtime::pipeline::{HoiPipeline, HoiTriplet};
 use serde_json::{Value, json};
 
@@ -322,9 +323,9 @@ fn outputs_that_do_not_fit() {
     for (change, words) in cases {
         let (_folder, folder) = changed(change);
         let bundle = ModelBundle::load(&folder).unwrap();
-        let error = match HoiPipeline::new(&bundle, &TractEngine::default()) {
+        let error = match InteractionHead::load(&TractEngine::default(), &bundle) {
             Err(error) => error.to_string(),
-            Ok(_) => panic!("{words:?}: the bundle must not run"),
+            Ok(_) => panic!("{words:?}: the head must be refused"),
         };
         assert!(error.contains("interaction.onnx"), "{error}");
         assert!(words.iter().all(|w| error.contains(w)), "{words:?}: {error}");
