@@ -45,6 +45,9 @@ def main():
     generator = torch.Generator().manual_seed(20231121)
     # Without a picture size the package pads as TensorFlow does for the size at hand.
     blocks, sizes = efficientnet_lite(width_coefficient=WIDTH, depth_coefficient=1.0, image_size=None, num_classes=CLASSES)
+    # The package keeps the first stride of a stage as a list, which it never finds equal to 1: in networks as narrow as this one, where
+    # channels do not change there, the residual that TensorFlow's code adds would be lost.
+    blocks = [block._replace(stride=block.stride[0]) for block in blocks]
     model = EfficientNet(blocks, sizes._replace(fix_head_stem=False)).eval()
     randomise(model, generator)
     tensors = {

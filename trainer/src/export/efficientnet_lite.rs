@@ -82,7 +82,8 @@ impl EfficientNetLiteGraph<'_> {
     }
 }
 
-/// Adds the network to a graph: from `images [1, 3, H, W]` to the tapped maps (`tap_2` ...) in the order of the network, and the last one, `map`.
+/// Adds the network to a graph: from `images [1, 3, H, W]` to the tapped maps (`tap_2` ...) in the order of the network,
+/// and the last one, `map`.
 ///
 /// # Errors
 /// [`ExportError`] naming the weight that is missing, of another shape or not finite.
