@@ -137,7 +137,7 @@ fn contract(name: &str, spec: &TensorSpec) -> Option<TensorSpec> {
     let rows = |s| first.clone().unwrap_or_else(|| symbol(s));
     Some(match name {
         "entity_masks" => TensorSpec::f32(name, vec![rows("N"), spec.shape.get(1).cloned()?]),
-        "pair_masks" => TensorSpec::f32(name, vec![rows("P"), spec.shape.get(1).cloned()?]),
+        "pair_masks" | "union_masks" => TensorSpec::f32(name, vec![rows("P"), spec.shape.get(1).cloned()?]),
         "human_index" | "object_index" | "object_class" => TensorSpec::i64(name, vec![rows("P")]),
         "spatial" => TensorSpec::f32(name, vec![rows("P"), Dim::Fixed(SPATIAL_LEN)]),
         ENTITY_TOKENS => {
@@ -174,7 +174,7 @@ impl InteractionHead {
                     return Err(broken(
                         &input.name,
                         found(),
-                        "feature, feature_1.. [1, C, h, w], entity_masks, pair_masks, human_index, object_index, spatial, object_class, entity_tokens [N, D]",
+                        "feature, feature_1.. [1, C, h, w], entity_masks, pair_masks, union_masks, human_index, object_index, spatial, object_class, entity_tokens [N, D]",
                     ));
                 }
                 Some(want) if want != *input => {
@@ -198,7 +198,9 @@ impl InteractionHead {
                 return Err(broken(&input.name, "is listed twice".into(), "each input once"));
             }
             let taps = &bundle.manifest().detector.taps;
-            if matches!(input.name.as_str(), "entity_masks" | "pair_masks") && !taps.contains_key("feature") {
+            if matches!(input.name.as_str(), "entity_masks" | "pair_masks" | "union_masks")
+                && !taps.contains_key("feature")
+            {
                 return Err(InteractionError::MissingFeature { file, name: "feature".into() });
             }
         }
@@ -366,6 +368,11 @@ impl InteractionHead {
             "pair_masks" => {
                 let boxes: Vec<_> = pairs.iter().map(|p| (entities[p.human].bbox, entities[p.object].bbox)).collect();
                 Tensor::F32(pair_masks(&boxes, self.grid(features, picture)?).into_dyn())
+            }
+            "union_masks" => {
+                let both = |p: &HumanObjectPair| entities[p.human].bbox.enclosing(&entities[p.object].bbox);
+                let boxes: Vec<BBox> = pairs.iter().map(both).collect();
+                Tensor::F32(entity_masks(&boxes, self.grid(features, picture)?).into_dyn())
             }
             name => Tensor::F32(self.feature(features, name)?.clone()),
         })

@@ -79,7 +79,7 @@ pub struct FileEntry {
 pub struct HeadSpec {
     /// The graph's file.
     pub file: String,
-    /// The inputs present, by the names of the head's contract: `feature`, `feature_1`, ..., `entity_masks`, `pair_masks`, `human_index`,
+    /// The inputs present, by the names of the head's contract: `feature`, `feature_1`, ..., `entity_masks`, `pair_masks`, `union_masks`, `human_index`,
     /// `object_index`, `spatial`, `object_class`, `entity_tokens`.
     pub inputs: Vec<TensorSpec>,
     /// The outputs; `verb_logits [P, V]` must be among them. With the fusion rule `weakly` there may be `relatedness [P]` and

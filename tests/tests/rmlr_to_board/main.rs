@@ -23,7 +23,7 @@ use hoi_runtime::source::{Frame, ImageLimits, open_image};
 use hoi_runtime::spatial::SPATIAL_LEN;
 use hoi_runtime::vocabulary::ObjectClass;
 use hoi_tests::photos;
-use hoi_trainer::export::{DetrGraph, ExportError, RmlrBundle, RmlrGraph, rmlr_fusion, write_rmlr_bundle};
+use hoi_trainer::export::{DetrBundle, DetrGraph, ExportError, RmlrGraph, rmlr_fusion, write_detr_bundle};
 use hoi_trainer::network::detr::{Detr, DetrConfig, DetrOutput};
 use hoi_trainer::network::resnet::{Norm, ResNetConfig};
 use ndarray::{Array2, ArrayD};
@@ -123,19 +123,19 @@ fn record(part: &str) -> TrainingRecord {
 fn bundle(folder: &Path, detector: DetrGraph, head: RmlrGraph) -> Result<ModelBundle, ExportError> {
     let base = ModelBundle::builtin().unwrap();
     let vocabulary = base.vocabulary().spec().clone();
-    let bundle = RmlrBundle {
+    let bundle = DetrBundle {
         name: "tiny-rmlr".into(),
         version: "0".into(),
         description: "A test.".into(),
         detector,
         classes: vocabulary.objects.clone(),
-        head,
+        head: head.part()?,
         vocabulary,
         training: vec![record("detector"), record("head")],
         accuracy: Vec::new(),
         evaluation: BTreeMap::new(),
     };
-    write_rmlr_bundle(&bundle, &folder.join("bundle"))
+    write_detr_bundle(&bundle, &folder.join("bundle"))
 }
 
 /// Entities in a fixed disorder: `humans` people first, then objects of all classes; with their tokens.

@@ -17,8 +17,8 @@ use tch::Device;
 use super::count::size;
 use super::detected::Detector;
 use crate::dataset::augment::Resize;
-use crate::export::{DetrGraph, RmlrBundle, RmlrGraph, write_rmlr_bundle};
-use crate::system::rmlr::load_model;
+use crate::export::{DetrBundle, DetrGraph, HeadPart, RmlrGraph, WeaklyGraph, write_detr_bundle};
+use crate::system::{rmlr, weakly_hoi};
 
 /// Description of a trained part, beside its weights.
 const CONFIG_FILE: &str = "config.json";
@@ -26,20 +26,73 @@ const CONFIG_FILE: &str = "config.json";
 #[derive(Debug, Subcommand)]
 pub(super) enum ExportSystem {
     /// RmLR: detector and head; nothing that serves training alone
-    Rmlr(RmlrExport),
+    Rmlr(DetrExport),
+    /// Weakly-HOI: detector and the network above its map, scored by the rule `weakly`
+    Weakly(DetrExport),
 }
 
 impl ExportSystem {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Rmlr(arguments) => arguments.run(),
+            Self::Rmlr(arguments) => arguments.run(System::Rmlr),
+            Self::Weakly(arguments) => arguments.run(System::Weakly),
+        }
+    }
+}
+
+/// Which system the head is of.
+#[derive(Clone, Copy, Debug)]
+enum System {
+    Rmlr,
+    Weakly,
+}
+
+impl System {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Rmlr => "RmLR",
+            Self::Weakly => "Weakly-HOI",
+        }
+    }
+}
+
+/// A trained head as the export needs it.
+struct TrainedHead {
+    vocabulary: Vocabulary,
+    training: Value,
+    part: HeadPart,
+}
+
+/// Triplets of a picture at most, where the rule leaves it open.
+const MAX_TRIPLETS: usize = 1000;
+
+impl System {
+    /// Reads the head in a folder, for a map of the size `feature` (rows, columns, channels).
+    fn head(self, folder: &Path, feature: [usize; 3]) -> anyhow::Result<TrainedHead> {
+        match self {
+            Self::Rmlr => {
+                let (model, vocabulary, description) =
+                    rmlr::load_model(folder, Device::Cpu).context("loading the head")?;
+                let tensors = RmlrGraph::exported(model.store.variables());
+                let part = RmlrGraph::of_shape(&model.config().shape, &tensors, feature).part().context("exporting")?;
+                Ok(TrainedHead { vocabulary, training: description.training, part })
+            }
+            Self::Weakly => {
+                let (model, vocabulary, description) =
+                    weakly_hoi::load_model(folder, Device::Cpu).context("loading the head")?;
+                let (tensors, config) = (model.store.variables(), model.config());
+                let graph = WeaklyGraph { tensors: &tensors, shape: &config.shape, parts: &config.parts, feature };
+                let fusion = model.fusion_spec(&vocabulary, MAX_TRIPLETS);
+                let part = graph.part(fusion).context("exporting")?;
+                Ok(TrainedHead { vocabulary, training: description.training, part })
+            }
         }
     }
 }
 
 #[derive(Debug, Args)]
-pub(super) struct RmlrExport {
-    /// The head: the folder that `hoi-train rmlr` wrote
+pub(super) struct DetrExport {
+    /// The head: the folder that `hoi-train rmlr` or `hoi-train weakly` wrote
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// The detector that it was trained over: the folder that `hoi-train detr` wrote
@@ -95,7 +148,7 @@ fn check_classes(detector: &Vocabulary, head: &Vocabulary) -> anyhow::Result<()>
     }
 }
 
-impl RmlrExport {
+impl DetrExport {
     /// Size of the input: the detector's own, or what the command line says where it has none.
     fn input(&self, resize: Resize) -> anyhow::Result<Size> {
         match (resize, self.input) {
@@ -122,11 +175,14 @@ impl RmlrExport {
         }
     }
 
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    fn run(self, system: System) -> anyhow::Result<()> {
         let detector = Detector::load(&self.detector, Device::Cpu)?;
-        let (head, vocabulary, description) = load_model(&self.model, Device::Cpu).context("loading the head")?;
-        let (model, training) = (&detector.model, &description.training);
+        let model = &detector.model;
         let input = self.input(model.settings.resize())?;
+        let detector_tensors = model.store.variables();
+        let detector_graph = DetrGraph { tensors: &detector_tensors, config: model.config(), input };
+        let TrainedHead { vocabulary, training, part } = system.head(&self.model, detector_graph.feature())?;
+        let training = &training;
         check_classes(&model.vocabulary, &vocabulary)?;
         if let Some(trained) = training["detector"].as_str().filter(|&key| key != detector.key) {
             bail!(
@@ -137,26 +193,24 @@ impl RmlrExport {
         }
 
         let name = self.name.clone().or_else(|| Some(self.out.file_name()?.to_string_lossy().into_owned()));
-        let detector_tensors = model.store.variables();
-        let detector_graph = DetrGraph { tensors: &detector_tensors, config: model.config(), input };
-        let head_tensors = RmlrGraph::exported(head.store.variables());
         let objects = vocabulary.object_count();
-        let bundle = RmlrBundle {
-            name: name.unwrap_or_else(|| "rmlr".to_owned()),
+        let bundle = DetrBundle {
+            name: name.unwrap_or_else(|| system.title().to_lowercase()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             description: format!(
-                "RmLR over a DETR with an input of {input}: {objects} classes, {} verbs; exported by hoi-train.",
+                "{} over a DETR with an input of {input}: {objects} classes, {} verbs; exported by hoi-train.",
+                system.title(),
                 vocabulary.verb_count()
             ),
             detector: detector_graph,
             classes: vocabulary.spec().objects.clone(),
-            head: RmlrGraph::of_shape(&head.config().shape, &head_tensors, detector_graph.feature()),
+            head: part,
             vocabulary: vocabulary.spec().clone(),
             training: vec![self.record("detector", &training_of(&self.detector)?), self.record("head", training)],
             accuracy: accuracy(training).into_iter().collect(),
             evaluation: BTreeMap::new(),
         };
-        let written = write_rmlr_bundle(&bundle, &self.out).context("exporting")?;
+        let written = write_detr_bundle(&bundle, &self.out).context("exporting")?;
         HoiPipeline::new(&written, &TractEngine::default()).context("the engine refuses the bundle")?;
         self.report(&written, input)
     }

@@ -102,6 +102,18 @@ impl<'a> NetworkGraph<'a> {
         self.op("Transpose", &[x], output, vec![attr_ints("perm", order)])
     }
 
+    /// The entries `from` up to before `to` of an axis.
+    pub(super) fn slice(&mut self, x: &str, axis: i64, [from, to]: [i64; 2], output: &str) -> String {
+        let names = [from, to, axis].map(|value| {
+            let name = format!("slice_{value}");
+            if self.constants.insert(name.clone()) {
+                self.graph.initializer_i64(&name, &[1], &[value]);
+            }
+            name
+        });
+        self.op("Slice", &[x, &names[0], &names[1], &names[2]], output, vec![])
+    }
+
     /// `x [L, in] -> [L, out]` with `key.weight [out, in]` and `key.bias [out]`.
     pub(super) fn linear(&mut self, x: &str, key: &str, inputs: i64, output: &str) -> Result<String, ExportError> {
         let weight = self.weights.take(&format!("{key}.weight"), &[ANY, inputs])?;

@@ -1,12 +1,14 @@
 //! From a trained network to the files that a bundle is made of.
 
 mod detr;
+mod detr_bundle;
 mod efficientnet_lite;
 mod layers;
 mod layout;
 mod resnet;
 mod rmlr;
 mod rmlr_over;
+mod weakly_hoi;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -14,10 +16,12 @@ use std::path::{Path, PathBuf};
 use hoi_runtime::staged::StagedFile;
 
 pub use detr::{DETECTOR_FILE, DetrGraph};
+pub use detr_bundle::{DetrBundle, HeadPart, write_detr_bundle};
 pub use efficientnet_lite::EfficientNetLiteGraph;
 pub use layout::{HEAD_FILE, head_inputs, head_outputs, layout_graph, write_layout};
-pub use rmlr::{RmlrBundle, RmlrGraph, rmlr_fusion, write_rmlr_bundle};
+pub use rmlr::{RmlrGraph, rmlr_fusion};
 pub use rmlr_over::{RmlrOver, write_rmlr_over};
+pub use weakly_hoi::WeaklyGraph;
 pub use weights::ExportError;
 
 /// A file could not be written.

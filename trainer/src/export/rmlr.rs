@@ -1,21 +1,15 @@
-//! RmLR's head as ONNX, and the bundle of detector and head. Nothing of the text side is in it.
+//! RmLR's head as ONNX. Nothing of the text side is in it.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::collections::HashMap;
 
-use hoi_quantize::onnx::{ModelProto, attr_int, attr_ints, to_bytes};
-use hoi_runtime::bundle::{
-    AccuracyRecord, BundleKind, BundleParts, HeadSpec, Manifest, ModelBundle, SCHEMA, TrainingRecord, write_bundle,
-};
+use hoi_quantize::onnx::{ModelProto, attr_int, attr_ints};
 use hoi_runtime::engine::{Dim, TensorSpec};
 use hoi_runtime::fusion::{FusionSpec, TripletNms};
-use hoi_runtime::pairing::PairingSpec;
 use hoi_runtime::spatial::SPATIAL_LEN;
-use hoi_runtime::vocabulary::VocabularySpec;
 use tch::{Device, Kind, Tensor};
 
-use super::HEAD_FILE;
-use super::detr::{DETECTOR_FILE, DetrGraph, position, project};
+use super::detr::{position, project};
+use super::detr_bundle::HeadPart;
 use super::layers::{LayerSizes, NetworkGraph};
 use super::resnet::Map;
 use super::weights::{ANY, ExportError, Weights};
@@ -34,7 +28,7 @@ pub struct RmlrGraph<'a> {
     /// The variables of the head's store: `project.*`, `relation.layers.N.*`, `cue.*`, `context.*`, `token.*`, `pair.*`,
     /// `reasoning.layers.N.*`, `verbs.*`, `spatial.{0,2,4}.*`. None under `text.`, none that the parts below do not use.
     pub tensors: &'a HashMap<String, Tensor>,
-    /// Rows, columns and channels of the map that goes in: [`DetrGraph::feature`].
+    /// Rows, columns and channels of the map that goes in: [`DetrGraph::feature`](super::DetrGraph::feature).
     pub feature: [usize; 3],
     /// Attention heads of the relation encoder.
     pub relation_heads: i64,
@@ -162,6 +156,16 @@ impl<'a> RmlrGraph<'a> {
     pub(super) fn output(&self) -> Result<TensorSpec, ExportError> {
         let verbs = Weights::new(self.tensors).take("verbs.weight", &[ANY, ANY])?.size()[0] as usize;
         Ok(TensorSpec::f32("verb_logits", vec![Dim::Symbol("P".into()), Dim::Fixed(verbs)]))
+    }
+
+    /// The head as a part of a bundle.
+    ///
+    /// # Errors
+    /// As [`RmlrGraph::graph`].
+    pub fn part(&self) -> Result<HeadPart, ExportError> {
+        let (inputs, outputs) = (self.inputs()?, vec![self.output()?]);
+        let notes = masked_roi_note(self)?;
+        Ok(HeadPart { graph: self.graph()?, inputs, outputs, fusion: rmlr_fusion(), notes })
     }
 
     fn map(&self) -> Map {
@@ -298,67 +302,4 @@ pub(super) fn masked_roi_note(head: &RmlrGraph) -> Result<Vec<String>, ExportErr
         "The paper leaves the operator of its masked RoI (eq. 5) open. Here each feature cell counts with the exact share of it that \
          the union of human and object box covers, divided by {divisor}."
     )])
-}
-
-/// Everything that an RmLR bundle is made of.
-#[derive(Clone, Debug)]
-pub struct RmlrBundle<'a> {
-    /// Name of the bundle.
-    pub name: String,
-    /// Version of the bundle.
-    pub version: String,
-    /// One sentence.
-    pub description: String,
-    /// The detector.
-    pub detector: DetrGraph<'a>,
-    /// Its classes by name, in the order of its columns.
-    pub classes: Vec<String>,
-    /// The head; its `feature` must be that of the detector.
-    pub head: RmlrGraph<'a>,
-    /// Classes, verbs and which verb can occur with which object.
-    pub vocabulary: VocabularySpec,
-    /// What detector and head learned from.
-    pub training: Vec<TrainingRecord>,
-    /// Measured figures.
-    pub accuracy: Vec<AccuracyRecord>,
-    /// How a data set's labels map to the vocabulary.
-    pub evaluation: BTreeMap<String, BTreeMap<String, (String, Option<String>)>>,
-}
-
-/// Writes the bundle into `folder`, with the pairing and the fusion of the paper.
-///
-/// # Errors
-/// [`ExportError`] when a network cannot be exported, or the bundle cannot be written or refuses its parts.
-pub fn write_rmlr_bundle(bundle: &RmlrBundle, folder: &Path) -> Result<ModelBundle, ExportError> {
-    let (input, stride) = (bundle.detector.input, bundle.detector.config.backbone.stride());
-    if [input.width, input.height].iter().any(|&side| i64::from(side) % stride != 0) {
-        return Err(ExportError::InputCells { input, stride });
-    }
-    let files = BTreeMap::from([
-        (DETECTOR_FILE.to_owned(), to_bytes(&bundle.detector.graph()?)?),
-        (HEAD_FILE.to_owned(), to_bytes(&bundle.head.graph()?)?),
-    ]);
-    let manifest = Manifest {
-        schema: SCHEMA.to_owned(),
-        name: bundle.name.clone(),
-        version: bundle.version.clone(),
-        description: bundle.description.clone(),
-        kind: BundleKind::TwoStage,
-        files: BTreeMap::new(),
-        detector: bundle.detector.spec(bundle.classes.clone()),
-        pairing: PairingSpec::default(),
-        vocabulary: bundle.vocabulary.clone(),
-        head: HeadSpec {
-            file: HEAD_FILE.to_owned(),
-            inputs: bundle.head.inputs()?,
-            outputs: vec![bundle.head.output()?],
-        },
-        fusion: rmlr_fusion(),
-        precision: files.keys().map(|name| (name.clone(), "f32".to_owned())).collect(),
-        training: bundle.training.clone(),
-        accuracy: bundle.accuracy.clone(),
-        evaluation: bundle.evaluation.clone(),
-        notes: masked_roi_note(&bundle.head)?,
-    };
-    Ok(write_bundle(folder, BundleParts { manifest, files })?)
 }

@@ -26,4 +26,5 @@ mod tiny;
 mod training;
 mod v_coco_data;
 mod weakly;
+mod weakly_export;
 mod weights;

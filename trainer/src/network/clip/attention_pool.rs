@@ -7,7 +7,7 @@ use crate::network::init::linear_from;
 
 /// A position table `[1 + grid * grid, C]` for a map of `h` x `w` cells: `[1 + h * w, C]`. The row of the extra token stays, the others
 /// are resampled bicubically (cell centres aligned, a = -0.75), unless the map has the table's grid.
-pub(super) fn positions_for(table: &Tensor, grid: i64, [h, w]: [i64; 2]) -> Tensor {
+pub fn resized_positions(table: &Tensor, grid: i64, [h, w]: [i64; 2]) -> Tensor {
     if [h, w] == [grid, grid] {
         return table.shallow_clone();
     }
@@ -82,7 +82,7 @@ impl AttentionPool {
 
     /// Position codes `[1 + h * w, C]` of a map, or `[B, 1 + h * w, C]` where each picture has a size of its own.
     fn positions(&self, [h, w]: [i64; 2], sizes: Option<&[[i64; 2]]>) -> Tensor {
-        let own = |size| positions_for(&self.positions, self.grid, size);
+        let own = |size| resized_positions(&self.positions, self.grid, size);
         let Some(sizes) = sizes.filter(|sizes| sizes.iter().any(|size| *size != [h, w])) else { return own([h, w]) };
         let each: Vec<Tensor> = sizes
             .iter()

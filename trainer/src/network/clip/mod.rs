@@ -34,7 +34,7 @@ use image::imageops::FilterType;
 use tch::nn::{self, Init, VarStore};
 use tch::{Device, Tensor};
 
-pub use attention_pool::{AttentionPool, AttentionPoolShape};
+pub use attention_pool::{AttentionPool, AttentionPoolShape, resized_positions};
 pub use config::{
     Activation, BatchNorms, BlocksConfig, ClipConfig, ModifiedResNetConfig, TextTransformerConfig,
     VisionTransformerConfig, VisualConfig,

@@ -3,7 +3,7 @@
 use tch::Tensor;
 use tch::nn::{self, Init, LayerNorm, Module};
 
-use super::attention_pool::positions_for;
+use super::attention_pool::resized_positions;
 use super::blocks::Blocks;
 use super::config::VisionTransformerConfig;
 use crate::network::init::layer_norm;
@@ -50,7 +50,8 @@ impl VisionTransformer {
         let size = patches.size();
         let patches = patches.flatten(2, 3).transpose(1, 2);
         let class = self.class.expand([size[0], 1, -1], false);
-        let tokens = Tensor::cat(&[class, patches], 1) + positions_for(&self.positions, self.grid, [size[2], size[3]]);
+        let tokens =
+            Tensor::cat(&[class, patches], 1) + resized_positions(&self.positions, self.grid, [size[2], size[3]]);
         let tokens = self.blocks.forward(self.norms[0].forward(&tokens), false);
         self.norms[1].forward(&tokens.select(1, 0)).matmul(&self.projection)
     }
