@@ -10,11 +10,11 @@ use hoi_runtime::vocabulary::Vocabulary;
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::detected::{Detector, RenderedTruth, scene_detections};
+use super::detected::{Detector, RenderedTruth, SceneArguments, scene_detections};
 use super::rmlr::TEXT_ENCODER;
 use super::run::{RunArguments, command_line};
 use crate::dataset::PictureSet;
-use crate::dataset::rendered::{RenderedConfig, RenderedScenes, Split, used_object};
+use crate::dataset::rendered::{RenderedScenes, Split, used_object};
 use crate::export::write_beside;
 use crate::system::rmlr::{LabelledDetections, mean_percent};
 use crate::system::run::{RunConfig, RunIdentity, Schedule, Trainer};
@@ -55,21 +55,8 @@ pub(super) struct WeaklyArguments {
     /// Steps before the relatedness loss counts
     #[arg(long, value_name = "STEPS", default_value_t = 300)]
     relatedness_after: usize,
-    /// Rendered scenes to learn from
-    #[arg(long, value_name = "N", default_value_t = 3000)]
-    scenes: usize,
-    /// Rendered scenes to score on
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    score_scenes: usize,
-    /// Which of them
-    #[arg(long, value_enum, default_value_t = Split::Validation)]
-    split: Split,
-    /// Seed of the scenes
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    scene_seed: u64,
-    /// Keep what the detector says here, and read it from here
-    #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
+    #[command(flatten)]
+    scenes: SceneArguments,
     /// One JSON object a line on standard output
     #[arg(long)]
     json: bool,
@@ -119,14 +106,14 @@ impl WeaklyArguments {
         let device = self.run.device()?;
         let detector = Detector::load(&self.detector, device)?;
         let encoder = TextEncoder::load(&self.text_encoder, device).context("loading the text encoder")?;
-        let (size, seed) = (detector.input()?, self.scene_seed);
-        let set =
-            |split, count| RenderedScenes::new(RenderedConfig { size, seed, split, count }).context("drawing scenes");
-        let (training, scored) = (set(Split::Train, self.scenes)?, set(self.split, self.score_scenes)?);
+        let size = detector.input()?;
+        let [training, scored] = self.scenes.sets(size)?;
         let vocabulary = training.vocabulary();
         let threads = self.run.loader_threads();
         let get = |set: &RenderedScenes, mirrored| {
-            scene_detections(&detector, set, mirrored, self.cache.as_deref(), threads, |found| weak(found, vocabulary))
+            scene_detections(&detector, set, mirrored, self.scenes.cache.as_deref(), threads, |found| {
+                weak(found, vocabulary)
+            })
         };
         let copies = [get(&training, false)?, get(&training, true)?];
         let held = get(&scored, false)?;
@@ -144,8 +131,10 @@ impl WeaklyArguments {
         let model_config = self.config(&detector, vocabulary, &encoder, bank.size()[0] as usize);
         let model = WeaklyModel::new(&model_config, vocabulary, &bank, config.seed, device);
         prepare(&model, &copies[0], config.batch);
-        let data =
-            format!("image-level labels of {} rendered scenes of the training split, scene seed {seed}", self.scenes);
+        let data = format!(
+            "image-level labels of {} rendered scenes of the training split, scene seed {}",
+            self.scenes.scenes, self.scenes.scene_seed
+        );
         let identity = RunIdentity { system: serde_json::to_value(&model_config)?, data: data.clone() };
         let progress = self.run.progress();
         let mut trainer =
@@ -156,7 +145,7 @@ impl WeaklyArguments {
         trainer.keep_average();
         let truth = RenderedTruth::new(&scored);
         let precisions = average_precisions(&model, &truth.truth(), &held).context("scoring")?;
-        let seed = USED_SEED.iter().find(|s| s.0 == self.split).map_or(0, |s| s.1);
+        let seed = USED_SEED.iter().find(|s| s.0 == self.scenes.split).map_or(0, |s| s.1);
         let used = users(&model, &detector.model, &used_object(size, seed, USED_SCENES)?, vocabulary)
             .context("asking who uses an object")?;
         let uncarried: usize = copies[0].iter().map(|e| e.uncarried().len()).sum();
@@ -164,8 +153,8 @@ impl WeaklyArguments {
         let result = json!({
             "row": self.row.title(),
             "seed": config.seed,
-            "split": self.split,
-            "scenes": self.score_scenes,
+            "split": self.scenes.split,
+            "scenes": self.scenes.score_scenes,
             "map": mean_percent(&precisions),
             "users": used,
             "labels_without_proposal": uncarried,
@@ -175,7 +164,7 @@ impl WeaklyArguments {
             "command": command_line(),
         });
         let note = json!({"data": data, "command": command_line(), "config": config, "detector": detector.key,
-            "map": result["map"], "split": self.split});
+            "map": result["map"], "split": self.scenes.split});
         save_model(&model, vocabulary, note, folder)?;
         let mut text = serde_json::to_vec_pretty(&result)?;
         text.push(b'\n');
@@ -187,13 +176,13 @@ impl WeaklyArguments {
         let mut out = std::io::stdout().lock();
         let (map, used) = (result["map"].as_f64().unwrap_or_default(), &result["users"]);
         if self.json {
-            let line = json!({"out": self.run.out, "row": result["row"], "seed": result["seed"], "split": self.split,
+            let line = json!({"out": self.run.out, "row": result["row"], "seed": result["seed"], "split": self.scenes.split,
                 "map": map, "users": used, "seconds": result["seconds"], "device": format!("{device:?}")});
             writeln!(out, "{line}")?;
             return Ok(());
         }
         let name = result["row"].as_str().unwrap_or_default();
-        writeln!(out, "{name}: mAP {map:.2} % on {} {} scenes", self.score_scenes, self.split.name())?;
+        writeln!(out, "{name}: mAP {map:.2} % on {} {} scenes", self.scenes.score_scenes, self.scenes.split.name())?;
         let scenes = used["scenes"].as_u64().unwrap_or_default().max(1) as f64;
         let percent = |key: &str| used[key].as_u64().map(|n| 100.0 * n as f64 / scenes);
         let right = percent("right").unwrap_or_default();

@@ -9,7 +9,7 @@ use hoi_trainer::system::weakly_hoi::{
     BankStart, ImageLabel, InteractionTable, Knowledge, OverPairs, SelfTaught, WeakBatch, WeakExample, WeaklyConfig,
     WeaklyModel, WeaklyRow, WeaklyShape, load_model, prepare, save_model, text_bank,
 };
-use hoi_trainer::text::TextEncoder;
+use hoi_trainer::text::{TextEncoder, prompt};
 use tch::{Device, Kind, Tensor, no_grad};
 
 const PERSON: ObjectClass = ObjectClass(0);
@@ -333,4 +333,31 @@ fn the_bank_is_read_from_prompts() {
     assert_eq!(bank.size(), [5, encoder.width()]);
     let alone = encoder.encode_apart(&["a person kicking a ball".to_owned()]).unwrap().sentences.get(0);
     assert_eq!(bank.get(2), alone);
+}
+
+/// The published list of HICO-DET's 600 sentences (hicodet utilities) misspells some participles ("stabing"), and words a few verbs more freely
+/// ("waving at").
+#[test]
+fn prompts_agree_with_the_published_list() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/hico-det");
+    let read = |name: &str| -> Option<Vec<serde_json::Value>> {
+        std::fs::read(folder.join(name)).ok().map(|text| serde_json::from_slice(&text).unwrap())
+    };
+    let (Some(sentences), Some(classes)) = (read("prompts.json"), read("hoi_classes.json")) else {
+        println!("skipped: HICO-DET's sentences are not there");
+        return;
+    };
+    let mut verbs = std::collections::BTreeSet::new();
+    let mut other = 0;
+    for (class, sentence) in classes.iter().zip(&sentences) {
+        let (verb, object) = (class["verb"].as_str().unwrap(), class["object"].as_str().unwrap());
+        let ours = format!("A photo of {}", prompt(verb, Some(object)));
+        if *sentence != ours {
+            println!("{ours} | {sentence}");
+            verbs.insert(verb);
+            other += 1;
+        }
+    }
+    println!("{other} of {} sentences differ, of {} verbs: {verbs:?}", classes.len(), verbs.len());
+    assert!(classes.len() == 600 && verbs.len() <= 12, "{verbs:?}");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-pub(super) use self::scenes::{Detector, RenderedTruth, scene_detections};
+pub(super) use self::scenes::{Detector, RenderedTruth, SceneArguments, scene_detections};
 use crate::dataset::PictureSet;
 use crate::dataset::augment::Augmentation;
 use crate::system::rmlr::{CacheWriter, DetectOptions, FrozenDetector, LabelledDetections, detect_set, read_cache};

@@ -1,8 +1,9 @@
 //! Rendered scenes as a detector sees them, and what they are scored against.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::Args;
 use hoi_runtime::bundle::MANIFEST;
 use hoi_runtime::geometry::Size;
 use hoi_runtime::vocabulary::Vocabulary;
@@ -10,10 +11,40 @@ use tch::Device;
 
 use super::{Shown, detections};
 use crate::dataset::augment::{Augmentation, Resize};
-use crate::dataset::rendered::{RenderedConfig, RenderedScenes};
+use crate::dataset::rendered::{RenderedConfig, RenderedScenes, Split};
 use crate::dataset::{AnnotatedImage, PictureSet};
 use crate::system::detr::DetrModel;
 use crate::system::rmlr::{LabelledDetections, Truth};
+
+/// Which scenes a system learns from and is scored on.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SceneArguments {
+    /// Rendered scenes to learn from
+    #[arg(long, value_name = "N", default_value_t = 3000)]
+    pub(in crate::cli) scenes: usize,
+    /// Rendered scenes to score on
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(in crate::cli) score_scenes: usize,
+    /// Which of them
+    #[arg(long, value_enum, default_value_t = Split::Validation)]
+    pub(in crate::cli) split: Split,
+    /// Seed of the scenes
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(in crate::cli) scene_seed: u64,
+    /// Keep what the detector says here, and read it from here
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) cache: Option<PathBuf>,
+}
+
+impl SceneArguments {
+    /// The scenes to learn from and those to score on, in pictures of `size`.
+    pub(in crate::cli) fn sets(&self, size: Size) -> anyhow::Result<[RenderedScenes; 2]> {
+        let seed = self.scene_seed;
+        let set =
+            |split, count| RenderedScenes::new(RenderedConfig { size, seed, split, count }).context("drawing scenes");
+        Ok([set(Split::Train, self.scenes)?, set(self.split, self.score_scenes)?])
+    }
+}
 
 /// A detector with what identifies it.
 pub(in crate::cli) struct Detector {

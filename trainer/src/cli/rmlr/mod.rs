@@ -12,8 +12,8 @@ use clap::{Args, ValueEnum};
 use tch::Device;
 
 use self::photos::PhotoArguments;
+use super::detected::SceneArguments;
 use super::run::RunArguments;
-use crate::dataset::rendered::Split;
 use crate::system::rmlr::{
     DetachWords, FrozenDetector, LanguageConfig, LossWeights, RmlrConfig, RmlrShape, RoiPooling, Row, TextMode, Words,
 };
@@ -81,21 +81,8 @@ pub(super) struct RmlrArguments {
     /// Dropout of all layers
     #[arg(long, value_name = "X")]
     dropout: Option<f64>,
-    /// Rendered scenes to learn from
-    #[arg(long, value_name = "N", default_value_t = 3000)]
-    scenes: usize,
-    /// Rendered scenes to score on
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    score_scenes: usize,
-    /// Which of them
-    #[arg(long, value_enum, default_value_t = Split::Validation)]
-    split: Split,
-    /// Seed of the scenes
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    scene_seed: u64,
-    /// Keep what the detector says here, and read it from here
-    #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
+    #[command(flatten)]
+    scenes: SceneArguments,
     /// Score after each epoch too
     #[arg(long)]
     score_each_epoch: bool,

@@ -152,7 +152,7 @@ impl RmlrArguments {
             Plan::Tiny => Augmentation { flip: 0.5, ..detector.plain(false) },
             Plan::Full => Augmentation { resize: detector.resize(), ..Augmentation::training() },
         };
-        let seen = match &self.cache {
+        let seen = match &self.scenes.cache {
             None => serde_json::to_value(augmentation)?,
             Some(_) => json!("as they are, and mirrored"),
         };
@@ -167,7 +167,7 @@ impl RmlrArguments {
         let mut trainer =
             Trainer::start(&model.store, &[], config, identity, &self.run.options(&progress)).context("starting")?;
         let (mut copies, mut skipped) = (Vec::new(), 0);
-        if let Some(cache) = &self.cache {
+        if let Some(cache) = &self.scenes.cache {
             for mirrored in [false, true] {
                 let name = format!("{}{}", data.cache_name, if mirrored { "-mirrored" } else { "" });
                 let shown = Shown {
@@ -191,7 +191,7 @@ impl RmlrArguments {
             _ => Vec::new(),
         };
         let indices: Vec<usize> = (0..set.len()).collect();
-        let source = if self.cache.is_some() {
+        let source = if self.scenes.cache.is_some() {
             Source::Cached { copies: &copies, texts: &read }
         } else {
             Source::Live { set, indices: &indices, augmentation: &augmentation, threads, detector: frozen, texts }

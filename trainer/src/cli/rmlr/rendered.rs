@@ -11,7 +11,7 @@ use super::RmlrArguments;
 use crate::cli::detected::{Detector, RenderedTruth, scene_detections};
 use crate::cli::run::command_line;
 use crate::dataset::PictureSet;
-use crate::dataset::rendered::{RenderedConfig, RenderedScenes, Split};
+use crate::dataset::rendered::RenderedScenes;
 use crate::export::write_beside;
 use crate::system::detr::DetrModel;
 use crate::system::rmlr::{
@@ -24,13 +24,11 @@ impl RmlrArguments {
     pub(super) fn run_rendered(self) -> anyhow::Result<()> {
         let device = self.run.device()?;
         let detector = Detector::load(&self.detector, device)?;
-        let (size, seed) = (detector.input()?, self.scene_seed);
-        let set =
-            |split, count| RenderedScenes::new(RenderedConfig { size, seed, split, count }).context("drawing scenes");
-        let (training, scored) = (set(Split::Train, self.scenes)?, set(self.split, self.score_scenes)?);
+        let size = detector.input()?;
+        let [training, scored] = self.scenes.sets(size)?;
         let threads = self.run.loader_threads();
         let get = |set: &RenderedScenes, mirrored| {
-            scene_detections(&detector, set, mirrored, self.cache.as_deref(), threads, |found| {
+            scene_detections(&detector, set, mirrored, self.scenes.cache.as_deref(), threads, |found| {
                 Example::new(found.picture, &found.pairs, set.vocabulary(), self.pooling)
             })
         };
@@ -55,15 +53,15 @@ impl RmlrArguments {
             let (model, log) = self.train_rmlr(&detector.model, &training, &copies, &held, &truth, &config, device)?;
             let precisions = average_precisions(&truth.truth(), &held, |chunk| model.logits(chunk))?;
             let note = json!({"data": self.data(), "command": command_line(), "config": config,
-                "detector": detector.key, "map": mean_percent(&precisions), "split": self.split});
+                "detector": detector.key, "map": mean_percent(&precisions), "split": self.scenes.split});
             save_model(&model, training.vocabulary(), note, folder)?;
             (precisions, self.row.title(), log)
         };
         let result = json!({
             "row": name,
             "seed": config.seed,
-            "split": self.split,
-            "scenes": self.score_scenes,
+            "split": self.scenes.split,
+            "scenes": self.scenes.score_scenes,
             "map": mean_percent(&precisions),
             "per_interaction": precisions,
             "seconds": began.elapsed().as_secs_f64(),
@@ -77,7 +75,7 @@ impl RmlrArguments {
     }
 
     fn data(&self) -> String {
-        format!("rendered scenes, {} of the training split, scene seed {}", self.scenes, self.scene_seed)
+        format!("rendered scenes, {} of the training split, scene seed {}", self.scenes.scenes, self.scenes.scene_seed)
     }
 
     #[allow(clippy::too_many_arguments, reason = "one caller; these are the parts of a run")]
@@ -131,11 +129,16 @@ impl RmlrArguments {
                 out,
                 "{}",
                 json!({"out": self.run.out, "row": result["row"], "seed": result["seed"],
-                "split": self.split, "map": map, "seconds": result["seconds"]})
+                "split": self.scenes.split, "map": map, "seconds": result["seconds"]})
             )?;
         } else {
             let name = result["row"].as_str().unwrap_or_default();
-            writeln!(out, "{name}: mAP {map:.2} % on {} {} scenes", self.score_scenes, self.split.name())?;
+            writeln!(
+                out,
+                "{name}: mAP {map:.2} % on {} {} scenes",
+                self.scenes.score_scenes,
+                self.scenes.split.name()
+            )?;
         }
         Ok(())
     }
