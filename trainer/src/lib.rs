@@ -3,8 +3,8 @@
 //! The command is `hoi-train`. Boxes, pairing and the spatial encoding are `hoi-runtime`'s own, so that training and inference
 //! cannot drift apart.
 //!
-//! So far there is one system, the layout head ([`system::layout`]), which knows where two boxes lie and what the object is, and
-//! nothing of the picture.
+//! Systems: the layout head ([`system::layout`]), which knows boxes and classes alone; DETR ([`system::detr`]), the detector of the two-stage
+//! systems; RmLR ([`system::rmlr`]); Weakly-HOI ([`system::weakly_hoi`]).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod accelerator;

@@ -108,6 +108,8 @@ impl WeaklyArguments {
         let encoder = TextEncoder::load(&self.text_encoder, device).context("loading the text encoder")?;
         let size = detector.input()?;
         let [training, scored] = self.scenes.sets(size)?;
+        // Before anything slow: a folder that cannot be used is an error at once.
+        let folder = self.run.make_folder()?;
         let vocabulary = training.vocabulary();
         let threads = self.run.loader_threads();
         let get = |set: &RenderedScenes, mirrored| {
@@ -117,7 +119,6 @@ impl WeaklyArguments {
         };
         let copies = [get(&training, false)?, get(&training, true)?];
         let held = get(&scored, false)?;
-        let folder = self.run.make_folder()?;
         let config = self.run.config(RunConfig {
             epochs: 15,
             batch: 16,

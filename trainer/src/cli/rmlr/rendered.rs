@@ -26,6 +26,8 @@ impl RmlrArguments {
         let detector = Detector::load(&self.detector, device)?;
         let size = detector.input()?;
         let [training, scored] = self.scenes.sets(size)?;
+        // Before anything slow: a folder that cannot be used is an error at once.
+        let folder = self.run.make_folder()?;
         let threads = self.run.loader_threads();
         let get = |set: &RenderedScenes, mirrored| {
             scene_detections(&detector, set, mirrored, self.scenes.cache.as_deref(), threads, |found| {
@@ -35,7 +37,6 @@ impl RmlrArguments {
         let copies = [get(&training, false)?, get(&training, true)?];
         let held = get(&scored, false)?;
         let truth = RenderedTruth::new(&scored);
-        let folder = self.run.make_folder()?;
         let config = self.run_config();
         let began = Instant::now();
         let (precisions, name, epochs) = if self.boxes_only {
