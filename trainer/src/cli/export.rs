@@ -81,7 +81,7 @@ impl System {
                 let (model, vocabulary, description) =
                     weakly_hoi::load_model(folder, Device::Cpu).context("loading the head")?;
                 let (tensors, config) = (model.store.variables(), model.config());
-                let graph = WeaklyGraph { tensors: &tensors, shape: &config.shape, parts: &config.parts, feature };
+                let graph = WeaklyGraph::new(config, &tensors, !vocabulary.alone().is_empty(), feature);
                 let fusion = model.fusion_spec(&vocabulary, MAX_TRIPLETS);
                 let part = graph.part(fusion).context("exporting")?;
                 Ok(TrainedHead { vocabulary, training: description.training, part })

@@ -19,8 +19,8 @@ use crate::export::write_beside;
 use crate::system::rmlr::{LabelledDetections, mean_percent};
 use crate::system::run::{RunConfig, RunIdentity, Schedule, Trainer};
 use crate::system::weakly_hoi::{
-    ImageLabel, Knowledge, OverPairs, SelfTaught, WeakExample, WeaklyConfig, WeaklyModel, WeaklyRow, WeaklyShape,
-    average_precisions, prepare, save_model, text_bank, train, users,
+    ImageLabel, Knowledge, OverPairs, Pooling, SelfTaught, WeakExample, WeaklyConfig, WeaklyModel, WeaklyRow,
+    WeaklyShape, average_precisions, prepare, save_model, text_bank, train, users,
 };
 use crate::text::TextEncoder;
 
@@ -83,6 +83,7 @@ impl WeaklyArguments {
         let map_channels = crate::system::rmlr::FrozenDetector::map_channels(&detector.model);
         let shape = WeaklyShape {
             map_channels,
+            tokens: 0,
             width: encoder.width(),
             pool_heads: 4,
             pool_grid: 10,
@@ -96,7 +97,15 @@ impl WeaklyArguments {
             over_pairs: self.over_pairs,
             after_steps: self.relatedness_after,
         };
-        WeaklyConfig { shape, parts, bank: self.row.bank(), encoder, self_taught }
+        WeaklyConfig {
+            shape,
+            pooling: Pooling::Attention,
+            dropout: 0.0,
+            parts,
+            bank: self.row.bank(),
+            encoder,
+            self_taught,
+        }
     }
 
     pub(super) fn run(self) -> anyhow::Result<()> {

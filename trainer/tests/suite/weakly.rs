@@ -6,8 +6,8 @@ use hoi_runtime::geometry::{BBox, Size};
 use hoi_runtime::vocabulary::{ObjectClass, Verb, Vocabulary, VocabularySpec};
 use hoi_trainer::system::rmlr::DetectedPicture;
 use hoi_trainer::system::weakly_hoi::{
-    BankStart, ImageLabel, InteractionTable, Knowledge, OverPairs, SelfTaught, WeakBatch, WeakExample, WeaklyConfig,
-    WeaklyModel, WeaklyRow, WeaklyShape, load_model, prepare, save_model, text_bank,
+    BankStart, ImageLabel, InteractionTable, Knowledge, OverPairs, Pooling, SelfTaught, WeakBatch, WeakExample,
+    WeaklyConfig, WeaklyModel, WeaklyRow, WeaklyShape, load_model, prepare, save_model, text_bank,
 };
 use hoi_trainer::text::{TextEncoder, prompt};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -75,6 +75,7 @@ fn example(labels: &[ImageLabel], vocabulary: &Vocabulary) -> WeakExample {
 fn config(row: WeaklyRow, vocabulary: &Vocabulary) -> WeaklyConfig {
     let shape = WeaklyShape {
         map_channels: 6,
+        tokens: 0,
         width: WIDTH,
         pool_heads: 2,
         pool_grid: 4,
@@ -82,7 +83,15 @@ fn config(row: WeaklyRow, vocabulary: &Vocabulary) -> WeaklyConfig {
         interactions: InteractionTable::of(vocabulary).len() as i64,
     };
     let self_taught = SelfTaught { after_steps: 0, ..SelfTaught::default() };
-    WeaklyConfig { shape, parts: row.parts(), bank: row.bank(), encoder: "none".into(), self_taught }
+    WeaklyConfig {
+        shape,
+        pooling: Pooling::Attention,
+        dropout: 0.0,
+        parts: row.parts(),
+        bank: row.bank(),
+        encoder: "none".into(),
+        self_taught,
+    }
 }
 
 fn bank(vocabulary: &Vocabulary) -> Tensor {
@@ -141,7 +150,7 @@ fn the_bank_learns_from_images_only() {
     let gradient = |wanted: &[&str]| {
         let model = model(WeaklyRow::Full, &vocabulary);
         let batch = WeakBatch::new(&[&e], Device::Cpu);
-        let output = model.network.forward(&batch);
+        let output = model.network.forward(&batch, false);
         let losses = hoi_trainer::system::weakly_hoi::WeaklyLosses::new(
             &output,
             &batch,

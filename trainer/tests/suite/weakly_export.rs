@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hoi_runtime::bundle::{ModelBundle, TrainingRecord};
-use hoi_runtime::detector::Detection;
+use hoi_runtime::detector::{Detection, ENTITY_TOKENS};
 use hoi_runtime::engine::{Tensor as Value, TractEngine};
 use hoi_runtime::fusion::Fusion;
 use hoi_runtime::geometry::{BBox, Size};
@@ -14,13 +14,15 @@ use hoi_trainer::network::resnet::{Norm, ResNetConfig};
 use hoi_trainer::system::detr::{DetrModel, DetrPlan};
 use hoi_trainer::system::rmlr::DetectedPicture;
 use hoi_trainer::system::weakly_hoi::{
-    InteractionTable, Knowledge, SelfTaught, WeakExample, WeaklyConfig, WeaklyModel, WeaklyRow, WeaklyShape,
+    InteractionTable, Knowledge, Pooling, SelfTaught, WeakExample, WeaklyConfig, WeaklyModel, WeaklyRow, WeaklyShape,
 };
 use ndarray::ArrayD;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 const INPUT: Size = Size { width: 96, height: 80 };
 const TOLERANCE: f32 = 1e-4;
+/// Width of the tokens: that of the detector.
+const TOKENS: i64 = 32;
 
 fn vocabulary() -> Vocabulary {
     let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
@@ -65,7 +67,7 @@ fn picture(people: usize, things: usize, [channels, rows, columns]: [i64; 3]) ->
         input: INPUT,
         feature: noise(&[channels, rows, columns], 1),
         covered: INPUT,
-        tokens: Tensor::zeros([entities.len() as i64, 1], (Kind::Float, Device::Cpu)),
+        tokens: noise(&[entities.len() as i64, TOKENS], 7),
         entities,
     }
 }
@@ -82,7 +84,7 @@ fn detector(vocabulary: &Vocabulary) -> DetrModel {
     let mut settings = DetrPlan::Tiny.settings(vocabulary.object_count());
     settings.detector.backbone =
         ResNetConfig { depths: [1, 1, 1, 1], stem_width: 4, dilate_last: true, norm: Norm::Group(2) };
-    settings.detector.width = 32;
+    settings.detector.width = TOKENS;
     settings.detector.encoder_layers = 1;
     settings.detector.decoder_layers = 1;
     settings.detector.feed_forward = 32;
@@ -98,7 +100,7 @@ fn bundle(model: &WeaklyModel, detector: &DetrModel, vocabulary: &Vocabulary) ->
     let tensors = detector.store.variables();
     let graph = DetrGraph { tensors: &tensors, config: detector.config(), input: INPUT };
     let (weights, config) = (model.store.variables(), model.config());
-    let head = WeaklyGraph { tensors: &weights, shape: &config.shape, parts: &config.parts, feature: graph.feature() };
+    let head = WeaklyGraph::new(&config, &weights, !vocabulary.alone().is_empty(), graph.feature());
     let parts = DetrBundle {
         name: "tiny-weakly".into(),
         version: "0".into(),
@@ -124,30 +126,42 @@ fn the_board_says_what_libtorch_says() {
     let engine = TractEngine::default();
     let ways = [None, Some(Knowledge::Sigmoid), Some(Knowledge::Uniform), Some(Knowledge::Union)];
     let rows_and_ways = [WeaklyRow::Baseline, WeaklyRow::Exp4, WeaklyRow::Exp5, WeaklyRow::Exp7]
-        .map(|row| (row, None))
+        .map(|row| (row, None, Pooling::Attention, 0))
         .into_iter()
-        .chain(ways.map(|way| (WeaklyRow::Full, way)));
-    for (row, knowledge) in rows_and_ways {
+        .chain(ways.map(|way| (WeaklyRow::Full, way, Pooling::Attention, 0)))
+        .chain([0, TOKENS].map(|tokens| (WeaklyRow::Full, None, Pooling::Mean, tokens)));
+    for (row, knowledge, pooling, tokens) in rows_and_ways {
         let mut parts = row.parts();
         parts.knowledge = parts.knowledge.map(|mode| knowledge.unwrap_or(mode));
         let table = InteractionTable::of(&vocabulary).len() as i64;
         let shape = WeaklyShape {
             map_channels: channels,
+            tokens,
             width: 12,
             pool_heads: 4,
             pool_grid: 3,
             verbs: vocabulary.verb_count() as i64,
             interactions: table,
         };
-        let config =
-            WeaklyConfig { shape, parts, bank: row.bank(), encoder: "none".into(), self_taught: SelfTaught::default() };
+        let config = WeaklyConfig {
+            shape,
+            pooling,
+            dropout: 0.5,
+            parts,
+            bank: row.bank(),
+            encoder: "none".into(),
+            self_taught: SelfTaught::default(),
+        };
         let model = WeaklyModel::new(&config, &vocabulary, &noise(&[table, 12], 2), 0, Device::Cpu);
         let variables: BTreeMap<String, Tensor> = model.store.variables().into_iter().collect();
         no_grad(|| {
             for (i, (name, mut tensor)) in variables.into_iter().enumerate() {
                 if tensor.dim() > 0 && name != "bank" {
                     let fan = *tensor.size().last().unwrap() as f64;
-                    tensor.copy_(&(noise(&tensor.size(), 3 + i) * (3.0 / fan).sqrt()));
+                    let drawn = noise(&tensor.size(), 3 + i);
+                    // A deviation is positive.
+                    let drawn = if name.ends_with("spread") { drawn.abs() + 0.5 } else { drawn * (3.0 / fan).sqrt() };
+                    tensor.copy_(&drawn);
                 }
             }
         });
@@ -158,7 +172,9 @@ fn the_board_says_what_libtorch_says() {
             let example = WeakExample::new(picture(people, things, [channels, rows, columns]), Vec::new(), &vocabulary);
             let entities = &example.picture.entities;
             let feature = array(&example.picture.feature.unsqueeze(0));
-            let features = [("feature".to_owned(), Value::F32(feature))];
+            let tokens = array(&example.picture.tokens);
+            let features =
+                [("feature".to_owned(), Value::F32(feature)), (ENTITY_TOKENS.to_owned(), Value::F32(tokens))];
             let ours = head.run(entities, &example.pairs, INPUT, &features).unwrap();
             let theirs = model.outputs(&[&example]).remove(0);
             assert_eq!(ours.verb_logits.dim(), theirs.verb_logits.dim());
@@ -180,7 +196,7 @@ fn the_board_says_what_libtorch_says() {
                     }
                 }
             }
-            println!("{}, {knowledge:?}: {} pairs, {far:e}", row.title(), example.pairs.len());
+            println!("{}, {knowledge:?}, {pooling:?}: {} pairs, {far:e}", row.title(), example.pairs.len());
             assert!(far <= TOLERANCE, "{}, {knowledge:?}, {} pairs: {far}", row.title(), example.pairs.len());
             let board = fusion.fuse(entities, &example.pairs, &ours).unwrap();
             let trained = model.triplets(&[&example], &vocabulary).unwrap().remove(0);

@@ -18,6 +18,17 @@ pub enum Knowledge {
     Union,
 }
 
+/// How the cells of a box become one feature.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// CLIP's attention pooling.
+    #[default]
+    Attention,
+    /// The mean, then a linear layer: for backbones that were trained with a mean, as ImageNet classifiers are.
+    Mean,
+}
+
 /// Where the knowledge bank starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -46,6 +57,8 @@ pub enum OverPairs {
 pub struct WeaklyShape {
     /// Channels of the backbone's map Gamma.
     pub map_channels: i64,
+    /// Width of what is known of a human beside the map, as features of a crop of its own; 0 where nothing is.
+    pub tokens: i64,
     /// Width D of features and bank.
     pub width: i64,
     /// Heads of the attention pooling; they divide `map_channels`.
@@ -180,6 +193,10 @@ impl Default for SelfTaught {
 pub struct WeaklyConfig {
     /// Sizes.
     pub shape: WeaklyShape,
+    /// How the cells of a box become one feature.
+    pub pooling: Pooling,
+    /// Share of features and hidden values that training sets to 0.
+    pub dropout: f64,
     /// Parts of the method.
     pub parts: WeaklyParts,
     /// Where the bank starts.

@@ -177,6 +177,8 @@ pub struct WeakBatch {
     pub object_index: Tensor,
     /// Box geometry, `[B, P, 36]`.
     pub spatial: Tensor,
+    /// What is known of each entity beside the map, `[B, N, T]`; T may be 0.
+    pub tokens: Tensor,
     /// True where a row of pairs is filling, `[B, P]`.
     pub filling: Tensor,
 }
@@ -226,6 +228,7 @@ impl WeakBatch {
             human_index: index(&|p| p.human),
             object_index: index(&|p| p.object),
             spatial: stack(&|e| fill(e.spatial.shallow_clone(), pairs)),
+            tokens: stack(&|e| fill(e.picture.tokens.to_kind(Kind::Float), entities)),
             filling: stack(&|e| {
                 let filling = Tensor::ones([pairs], (Kind::Bool, Device::Cpu));
                 let _ = filling.narrow(0, 0, e.pairs.len() as i64).fill_(0);

@@ -18,7 +18,9 @@ mod pseudo;
 mod train;
 
 pub use artifact::{WeaklyDescription, load_model, save_model};
-pub use config::{BankStart, Knowledge, OverPairs, SelfTaught, WeaklyConfig, WeaklyParts, WeaklyRow, WeaklyShape};
+pub use config::{
+    BankStart, Knowledge, OverPairs, Pooling, SelfTaught, WeaklyConfig, WeaklyParts, WeaklyRow, WeaklyShape,
+};
 pub use evaluate::{Users, average_precisions, users};
 pub use example::{ImageLabel, InteractionTable, MAX_PAIRS, WeakBatch, WeakExample, relative_shares};
 pub use loss::WeaklyLosses;

@@ -84,7 +84,7 @@ impl WeaklyModel {
     /// Total loss (eq. 4) of labelled images and its parts by name. `None` when nothing in the batch counts.
     pub fn loss(&self, examples: &[&WeakExample], relatedness: bool) -> Option<(Tensor, Vec<(&'static str, f64)>)> {
         let batch = WeakBatch::new(examples, self.store.device());
-        let output = self.network.forward(&batch);
+        let output = self.network.forward(&batch, true);
         let rule = &self.config.self_taught;
         WeaklyLosses::new(&output, &batch, examples, &self.table, rule, relatedness).total()
     }
@@ -104,7 +104,7 @@ impl WeaklyModel {
         if examples.is_empty() {
             return Vec::new();
         }
-        let output = no_grad(|| self.network.forward(&WeakBatch::new(examples, self.store.device())));
+        let output = no_grad(|| self.network.forward(&WeakBatch::new(examples, self.store.device()), false));
         let columns = output.verbs.size()[2] as usize;
         let values = |t: &Tensor| {
             let t = t.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor, nn, no_grad};
 
-use super::config::{Knowledge, WeaklyConfig};
+use super::config::{Knowledge, Pooling, WeaklyConfig};
 use super::example::WeakBatch;
 use crate::network::clip::{AttentionPool, AttentionPoolShape};
 use crate::network::init::linear;
@@ -12,6 +12,9 @@ const START_SCALE: f64 = 2.659_260_036_932_778;
 
 /// Share of interactions that an image is taken to show before anything is learned: [`WeaklyNetwork::start_offset`].
 const START_PROBABILITY: f64 = 0.01;
+
+/// Least deviation of a feature that is taken out.
+const LEAST_SPREAD: f64 = 1e-3;
 
 /// Added to the 18 geometric values' logarithms by the runtime; the head's three layers as UPT's (36-128-256-D).
 const SPATIAL_WIDTHS: [i64; 3] = [hoi_runtime::spatial::SPATIAL_LEN as i64, 128, 256];
@@ -39,20 +42,74 @@ impl Perceptron {
         Self(widths.windows(2).enumerate().map(|(i, w)| linear(&(path / (2 * i)), w[0], w[1])).collect())
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
+    /// `dropout` is the share of hidden values that are set to 0.
+    fn forward(&self, x: &Tensor, dropout: f64) -> Tensor {
         let mut x = x.shallow_clone();
         for (i, layer) in self.0.iter().enumerate() {
-            x = if i == 0 { x.apply(layer) } else { x.relu().apply(layer) };
+            x = if i == 0 { x.apply(layer) } else { x.relu().dropout(dropout, dropout > 0.0).apply(layer) };
         }
         x
     }
 }
 
-/// The network above the backbone. Parameters: `pool.*`, `bank`, `scale`, `offset`, `spatial.*` (F_sp), `pair.*` (F_E), `knowledge.*`
+/// A linear layer over features whose mean and deviation over the training images are taken out first.
+#[derive(Debug)]
+struct Projection {
+    centre: Tensor,
+    spread: Tensor,
+    out: nn::Linear,
+}
+
+impl Projection {
+    fn new(path: &nn::Path<'_>, inputs: i64, outputs: i64) -> Self {
+        Self {
+            centre: path.zeros_no_train("centre", &[inputs]),
+            spread: path.ones_no_train("spread", &[inputs]),
+            out: linear(&(path / "c_proj"), inputs, outputs),
+        }
+    }
+
+    fn forward(&self, x: &Tensor, dropout: f64) -> Tensor {
+        ((x - &self.centre) / &self.spread).dropout(dropout, dropout > 0.0).apply(&self.out)
+    }
+
+    /// Takes mean and deviation from rows `[n, inputs]`.
+    fn standardise(&self, rows: &Tensor) {
+        if rows.size()[0] < 2 {
+            return;
+        }
+        no_grad(|| {
+            self.centre.shallow_clone().copy_(&rows.mean_dim([0i64].as_slice(), false, Kind::Float));
+            self.spread.shallow_clone().copy_(&(rows.std_dim([0i64].as_slice(), true, false) + LEAST_SPREAD));
+        });
+    }
+}
+
+#[derive(Debug)]
+enum Pool {
+    Attention(AttentionPool),
+    Mean(Projection),
+}
+
+/// Means `[B, K, C]` of the cells of a map `[B, C, h, w]`, weighted with shares `[B, K, h * w]`; the mean of the whole picture, which is
+/// row 0, for a part that sees nothing.
+fn means(map: &Tensor, shares: &Tensor) -> Tensor {
+    let total = shares.sum_dim_intlist([2i64].as_slice(), true, Kind::Float);
+    let seen = total.gt(0.0);
+    let weighted = shares.matmul(&map.flatten(2, 3).transpose(1, 2)) / total.where_self(&seen, &total.ones_like());
+    weighted.where_self(&seen, &weighted.narrow(1, 0, 1))
+}
+
+/// The network above the backbone. A human alone has the whole picture as its object and as its union: there is no box that shows what it
+/// deals with.
+///
+/// Parameters: `pool.*`, `look.*` (what is known of a human beside the map, added to v_h), `bank`, `scale`, `offset`, `spatial.*` (F_sp), `pair.*` (F_E), `knowledge.*`
 /// (F_K), `verbs.*` (F_P), `related.*` (F_B).
 #[derive(Debug)]
 pub struct WeaklyNetwork {
-    pool: AttentionPool,
+    pool: Pool,
+    look: Option<Projection>,
+    dropout: f64,
     bank: Option<Tensor>,
     scale: Option<Tensor>,
     offset: Option<Tensor>,
@@ -89,16 +146,20 @@ impl WeaklyNetwork {
             no_grad(|| kept.shallow_clone().copy_(&start));
             kept.set_requires_grad(parts.bank_trained)
         });
+        let pool = match config.pooling {
+            Pooling::Mean => Pool::Mean(Projection::new(&(path / "pool"), shape.map_channels, d)),
+            Pooling::Attention => {
+                let (channels, heads, grid) = (shape.map_channels, shape.pool_heads, shape.pool_grid);
+                Pool::Attention(AttentionPool::new(
+                    &(path / "pool"),
+                    AttentionPoolShape { channels, heads, grid, output: d },
+                ))
+            }
+        };
         Self {
-            pool: AttentionPool::new(
-                &(path / "pool"),
-                AttentionPoolShape {
-                    channels: shape.map_channels,
-                    heads: shape.pool_heads,
-                    grid: shape.pool_grid,
-                    output: d,
-                },
-            ),
+            pool,
+            look: (shape.tokens > 0).then(|| Projection::new(&(path / "look"), shape.tokens, d)),
+            dropout: config.dropout,
             scale: bank.is_some().then(|| one("scale", START_SCALE)),
             offset: parts.recognition.then(|| one("offset", 0.0)),
             bank,
@@ -111,10 +172,27 @@ impl WeaklyNetwork {
     }
 
     /// Pooled features of the whole map, of every entity and of every union: `[B, 1 + N + P, D]`.
-    fn features(&self, batch: &WeakBatch) -> Tensor {
+    fn features(&self, batch: &WeakBatch, dropout: f64) -> Tensor {
         let whole = batch.cells.unsqueeze(1);
         let shares = Tensor::cat(&[&whole, &batch.entity_shares, &batch.union_shares], 1);
-        self.pool.masked(&batch.feature, &shares, Some(&batch.sizes))
+        match &self.pool {
+            Pool::Attention(pool) => pool.masked(&batch.feature, &shares, Some(&batch.sizes)),
+            Pool::Mean(projection) => projection.forward(&means(&batch.feature, &shares), dropout),
+        }
+    }
+
+    /// Takes mean and deviation of mean-pooled features and of tokens from the images of a batch, where the network has such.
+    pub fn standardise(&self, batch: &WeakBatch) {
+        no_grad(|| {
+            if let Pool::Mean(projection) = &self.pool {
+                projection.standardise(&means(&batch.feature, &batch.cells.unsqueeze(1)).squeeze_dim(1));
+            }
+            if let Some(look) = &self.look {
+                let humans = batch.tokens.flatten(0, 1);
+                let known = humans.abs().sum_dim_intlist([1i64].as_slice(), false, Kind::Float).gt(0.0);
+                look.standardise(&humans.index_select(0, &known.nonzero().squeeze_dim(1)));
+            }
+        });
     }
 
     /// s_g of pooled features `[B, D]`, where the network recognises interactions.
@@ -150,30 +228,34 @@ impl WeaklyNetwork {
             return None;
         };
         let entities = batch.entity_shares.size()[1];
-        let features = self.features(batch);
+        let features = self.features(batch, 0.0);
         let union = features.narrow(1, 1 + entities, features.size()[1] - 1 - entities);
         Some((cosines(&union, bank) * scale.exp()).softmax(-1, Kind::Float))
     }
 
-    /// All of it.
-    pub fn forward(&self, batch: &WeakBatch) -> WeaklyOutput {
-        let features = self.features(batch);
+    /// All of it. `train` lets dropout act.
+    pub fn forward(&self, batch: &WeakBatch, train: bool) -> WeaklyOutput {
+        let dropout = if train { self.dropout } else { 0.0 };
+        let features = self.features(batch, dropout);
         let entities = batch.entity_shares.size()[1];
-        let (whole, each) = (features.select(1, 0), features.narrow(1, 1, entities));
+        let (whole, each) = (features.narrow(1, 0, 1), features.narrow(1, 1, entities));
         let union = features.narrow(1, 1 + entities, batch.union_shares.size()[1]);
-        let parts = [
-            gather(&each, &batch.human_index),
-            gather(&each, &batch.object_index),
-            self.spatial.forward(&batch.spatial).relu(),
-        ];
-        let mut pairs = self.pair.forward(&Tensor::cat(&parts, -1));
+        let alone = batch.human_index.eq_tensor(&batch.object_index).unsqueeze(-1);
+        let mut human = gather(&each, &batch.human_index);
+        if let Some(look) = &self.look {
+            human += gather(&look.forward(&batch.tokens, dropout), &batch.human_index);
+        }
+        let object = whole.where_self(&alone, &gather(&each, &batch.object_index));
+        let spatial = self.spatial.forward(&batch.spatial, 0.0).relu();
+        let mut pairs = self.pair.forward(&Tensor::cat(&[human, object, spatial], -1), dropout);
         if let Some((mode, knowledge)) = &self.knowledge {
-            pairs = knowledge.forward(&(pairs + self.meta(*mode, &union)));
+            let union = whole.where_self(&alone, &union);
+            pairs = knowledge.forward(&(pairs + self.meta(*mode, &union)), dropout);
         }
         WeaklyOutput {
-            image: self.recognise(&whole),
-            verbs: self.verbs.forward(&pairs),
-            relatedness: self.related.as_ref().map(|related| related.forward(&pairs).squeeze_dim(-1)),
+            image: self.recognise(&whole.squeeze_dim(1)),
+            verbs: self.verbs.forward(&pairs, dropout),
+            relatedness: self.related.as_ref().map(|related| related.forward(&pairs, dropout).squeeze_dim(-1)),
             pairs,
         }
     }
@@ -193,7 +275,7 @@ impl WeaklyNetwork {
     pub fn start_offset(&self, batch: &WeakBatch) {
         let Some(offset) = &self.offset else { return };
         no_grad(|| {
-            let Some(logits) = self.forward(batch).image else { return };
+            let Some(logits) = self.forward(batch, false).image else { return };
             // sigma is monotonic: bisection on the offset.
             let (mut low, mut high) = (-60.0, 60.0);
             for _ in 0..60 {

@@ -33,12 +33,18 @@ pub enum WeaklyError {
     Fusion(#[from] FusionError),
 }
 
-/// Lets s_g start where a first batch says (see [`super::WeaklyNetwork::start_offset`]); before the run is started or resumed.
+/// Images that tell the mean and deviation of features.
+const STANDARDISED: usize = 400;
+
+/// Takes mean and deviation of features from some of the examples ([`super::WeaklyNetwork::standardise`]), and lets s_g start where a
+/// first batch says ([`super::WeaklyNetwork::start_offset`]); before the run is started or resumed.
 pub fn prepare(model: &WeaklyModel, examples: &[WeakExample], batch: usize) {
-    let first: Vec<&WeakExample> = examples.iter().take(batch.max(1)).collect();
-    if !first.is_empty() {
-        model.network.start_offset(&WeakBatch::new(&first, model.store.device()));
+    let batch_of = |examples: Vec<&WeakExample>| WeakBatch::new(&examples, model.store.device());
+    if examples.is_empty() {
+        return;
     }
+    model.network.standardise(&batch_of(examples.iter().step_by(examples.len().div_ceil(STANDARDISED)).collect()));
+    model.network.start_offset(&batch_of(examples.iter().take(batch.max(1)).collect()));
 }
 
 /// Trains `model` for the epochs that `trainer`, started with `config`, has left. `copies` are lists of the same images in the same

@@ -1,5 +1,7 @@
 //! Weakly-HOI's network above the backbone as ONNX.
 
+mod pool;
+
 use std::collections::HashMap;
 
 use hoi_quantize::onnx::{ModelProto, attr_int, attr_ints};
@@ -9,14 +11,14 @@ use hoi_runtime::interaction::{IMAGE_LOGITS, RELATEDNESS, VERB_LOGITS};
 use hoi_runtime::spatial::SPATIAL_LEN;
 use tch::{Device, Kind, Tensor};
 
+use self::pool::{Pool, projection};
 use super::detr_bundle::HeadPart;
 use super::layers::NetworkGraph;
 use super::weights::{ANY, ExportError, Weights};
-use crate::network::clip::resized_positions;
-use crate::system::weakly_hoi::{Knowledge, WeaklyParts, WeaklyShape};
+use crate::system::weakly_hoi::{Knowledge, Pooling, WeaklyConfig, WeaklyParts, WeaklyShape};
 
-/// Shares below this are as good as none: their cells get a weight of 1e-30.
-const LEAST_SHARE: f32 = 1e-30;
+/// 1 for a human alone, 0 for a pair with an object: `[P, 1]`.
+const ALONE: &str = "alone";
 
 /// A trained head over a map of one size.
 #[derive(Clone, Copy, Debug)]
@@ -25,30 +27,49 @@ pub struct WeaklyGraph<'a> {
     pub tensors: &'a HashMap<String, Tensor>,
     /// Sizes.
     pub shape: &'a WeaklyShape,
+    /// How the cells of a box become one feature.
+    pub pooling: Pooling,
     /// Parts of the method that the head has.
     pub parts: &'a WeaklyParts,
+    /// Whether there are pairs of a human with itself: the vocabulary has verbs without an object.
+    pub alone: bool,
     /// Rows, columns and channels of the map that goes in.
     pub feature: [usize; 3],
 }
 
-/// What the poolings of one map have in common.
-struct Pool {
-    /// Keys of the cells, `[heads, C / heads, h * w]`.
-    keys: String,
-    /// Values of the cells, `[heads, h * w, C / heads]`.
-    values: String,
-}
+impl<'a> WeaklyGraph<'a> {
+    /// The head of a trained model, for a map of `feature` rows, columns and channels; `alone` where its vocabulary has verbs without an
+    /// object.
+    pub fn new(
+        config: &'a WeaklyConfig,
+        tensors: &'a HashMap<String, Tensor>,
+        alone: bool,
+        feature: [usize; 3],
+    ) -> Self {
+        let WeaklyConfig { shape, pooling, parts, .. } = config;
+        Self { tensors, shape, pooling: *pooling, parts, alone, feature }
+    }
 
-impl WeaklyGraph<'_> {
     /// The head as a part of a bundle whose scoring rule is `fusion`.
     ///
     /// # Errors
     /// As [`WeaklyGraph::graph`].
     pub fn part(&self, fusion: FusionSpec) -> Result<HeadPart, ExportError> {
-        let note = "Human, object and the box around both are read by one attention pooling over all cells of the map, with the logarithm of \
-                    each cell's share added to its logit; v_u is the box that encloses both.";
+        let pooling = match self.pooling {
+            Pooling::Attention => {
+                "Human, object and the box around both are read by one attention pooling over all cells of the map, with the logarithm of \
+                 each cell's share added to its logit"
+            }
+            Pooling::Mean => {
+                "Human, object and the box around both are read as means over the cells of the map, weighted with their shares"
+            }
+        };
+        let mut notes = vec![format!("{pooling}; v_u is the box that encloses both.")];
+        if self.alone {
+            notes.push("A human without an object is paired with the whole picture.".to_owned());
+        }
         let (inputs, outputs) = (self.inputs(), self.outputs());
-        Ok(HeadPart { graph: self.graph()?, inputs, outputs, fusion, notes: vec![note.to_owned()] })
+        Ok(HeadPart { graph: self.graph()?, inputs, outputs, fusion, notes })
     }
 
     /// The inputs that the head takes, by the names of the head's contract.
@@ -65,6 +86,10 @@ impl WeaklyGraph<'_> {
         }
         inputs.push(TensorSpec::i64("human_index", vec![symbol("P")]));
         inputs.push(TensorSpec::i64("object_index", vec![symbol("P")]));
+        if self.shape.tokens > 0 {
+            let width = Dim::Fixed(self.shape.tokens as usize);
+            inputs.push(TensorSpec::f32("entity_tokens", vec![symbol("N"), width]));
+        }
         inputs.push(TensorSpec::f32("spatial", vec![symbol("P"), Dim::Fixed(SPATIAL_LEN)]));
         inputs
     }
@@ -99,21 +124,29 @@ impl WeaklyGraph<'_> {
         let pool = self.pool(&mut graph)?;
         let d = self.shape.width;
         let each = self.pooled(&mut graph, &pool, "entity_masks", "entity")?;
-        let gathered = ["human", "object"].map(|name| {
-            graph.op(
-                "Gather",
-                &[&each, &format!("{name}_index")],
-                &format!("{name}.feature"),
-                vec![attr_int("axis", 0)],
-            )
-        });
+        let whole = if self.alone || self.parts.score_fusion { self.whole(&mut graph, &pool)? } else { String::new() };
+        let rows = |graph: &mut NetworkGraph, x: &str, side: &str, name: &str| {
+            graph.op("Gather", &[x, &format!("{side}_index")], name, vec![attr_int("axis", 0)])
+        };
+        let mut human = rows(&mut graph, &each, "human", "human.map");
+        if self.shape.tokens > 0 {
+            let looks = projection(&mut graph, "entity_tokens", "look", self.shape.tokens, "look")?;
+            let look = rows(&mut graph, &looks, "human", "human.look");
+            human = graph.op("Add", &[&human, &look], "human.feature", vec![]);
+        }
+        let mut object = rows(&mut graph, &each, "object", "object.feature");
+        if self.alone {
+            let alone = graph.op("Equal", &["human_index", "object_index"], "alone.equal", vec![]);
+            let alone = graph.op("Cast", &[&alone], "alone.cast", vec![attr_int("to", 1)]);
+            graph.reshape(&alone, &[-1, 1], ALONE);
+            object = whole_where_alone(&mut graph, &object, &whole, "object.or.whole");
+        }
         let spatial = perceptron(&mut graph, "spatial", "spatial", SPATIAL_LEN as i64, 3)?;
         let spatial = graph.op("Relu", &[&spatial], "spatial.out", vec![]);
-        let joined = [gathered[0].as_str(), &gathered[1], &spatial];
-        let joined = graph.op("Concat", &joined, "pair.joined", vec![attr_int("axis", -1)]);
+        let joined = graph.op("Concat", &[&human, &object, &spatial], "pair.joined", vec![attr_int("axis", -1)]);
         let mut pairs = perceptron(&mut graph, &joined, "pair", 3 * d, 2)?;
         if let Some(mode) = self.parts.knowledge {
-            let meta = self.meta(&mut graph, &pool, mode)?;
+            let meta = self.meta(&mut graph, &pool, mode, &whole)?;
             let sum = graph.op("Add", &[&pairs, &meta], "knowledge.sum", vec![]);
             pairs = perceptron(&mut graph, &sum, "knowledge", d, 2)?;
         }
@@ -124,7 +157,7 @@ impl WeaklyGraph<'_> {
             graph.reshape(&related, &[-1], RELATEDNESS);
         }
         if self.parts.score_fusion {
-            self.image(&mut graph, &pool)?;
+            self.image(&mut graph, &whole)?;
         }
         if self.parts.recognition {
             // Trained, and not always told: its weights have their place.
@@ -144,81 +177,6 @@ impl WeaklyGraph<'_> {
         self.parts.recognition || self.parts.knowledge.is_some_and(|k| k != Knowledge::Union)
     }
 
-    /// Keys and values of the cells.
-    fn pool(&self, graph: &mut NetworkGraph) -> Result<Pool, ExportError> {
-        let [rows, columns, channels] = self.feature.map(|n| n as i64);
-        let (cells, heads) = (rows * columns, self.shape.pool_heads);
-        let flat = graph.reshape("feature", &[channels, cells], "cells.flat");
-        let flat = graph.transpose(&flat, &[1, 0], "cells");
-        let grid = self.shape.pool_grid;
-        let table = graph.weights.take("pool.positional_embedding", &[1 + grid * grid, channels])?;
-        let table = resized_positions(&table, grid, [rows, columns]);
-        let codes = graph.constant("pool.positions", &table.narrow(0, 1, cells))?;
-        graph.constant("pool.position", &table.narrow(0, 0, 1))?;
-        let placed = graph.op("Add", &[&flat, &codes], "cells.placed", vec![]);
-        let mut split = |part: &str, order: &[i64]| -> Result<String, ExportError> {
-            let x = graph.linear(&placed, &format!("pool.{part}"), channels, &format!("cells.{part}"))?;
-            let x = graph.reshape(&x, &[0, heads, channels / heads], &format!("cells.{part}.split"));
-            Ok(graph.transpose(&x, order, &format!("cells.{part}.heads")))
-        };
-        Ok(Pool { keys: split("k_proj", &[1, 2, 0])?, values: split("v_proj", &[1, 0, 2])? })
-    }
-
-    /// Features `[K, D]` of the parts whose shares of the cells are `masks` `[K, h * w]`, each row's sum 1, or 0 where it sees nothing.
-    fn pooled(&self, graph: &mut NetworkGraph, pool: &Pool, masks: &str, name: &str) -> Result<String, ExportError> {
-        let [rows, columns, channels] = self.feature.map(|n| n as i64);
-        let (cells, heads) = (rows * columns, self.shape.pool_heads);
-        let depth = channels / heads;
-        let part = |what: &str| format!("{name}.{what}");
-        // The mean that asks: weighted with the shares, or that of the whole map for a part that sees nothing.
-        let whole =
-            graph.constant("cells.each", &Tensor::full([1, cells], 1.0 / cells as f64, (Kind::Float, Device::Cpu)))?;
-        let whole = graph.op("MatMul", &[&whole, "cells"], &part("whole"), vec![]);
-        let ones = graph.constant("cells.ones", &Tensor::ones([cells, 1], (Kind::Float, Device::Cpu)))?;
-        let sum = graph.op("MatMul", &[masks, &ones], &part("sum"), vec![]);
-        let one = graph.scalar("one", 1.0);
-        let missing = graph.op("Sub", &[&one, &sum], &part("missing"), vec![]);
-        let rest = graph.op("Mul", &[&missing, &whole], &part("rest"), vec![]);
-        let seen = graph.op("MatMul", &[masks, "cells"], &part("seen"), vec![]);
-        let mean = graph.op("Add", &[&seen, &rest], &part("mean"), vec![]);
-        let own = graph.op("Add", &[&mean, "pool.position"], &part("own"), vec![]);
-        let mut split = |projection: &str| -> Result<String, ExportError> {
-            let x =
-                graph.linear(&own, &format!("pool.{projection}"), channels, &part(&format!("{projection}.flat")))?;
-            Ok(graph.reshape(&x, &[0, heads, depth], &part(projection)))
-        };
-        let (query, key, value) = (split("q_proj")?, split("k_proj")?, split("v_proj")?);
-        let factor = graph.scalar("pool.factor", 1.0 / (depth as f32).sqrt());
-        let query = graph.op("Mul", &[&query, &factor], &part("query"), vec![]);
-        let products = graph.op("Mul", &[&query, &key], &part("products"), vec![]);
-        let to_heads = |graph: &mut NetworkGraph, x: &str| graph.transpose(x, &[1, 0, 2], &format!("{x}.heads"));
-        let products = to_heads(graph, &products);
-        let sums = graph.constant("pool.sums", &Tensor::ones([depth, 1], (Kind::Float, Device::Cpu)))?;
-        let own_logit = graph.op("MatMul", &[&products, &sums], &part("own.logit"), vec![]);
-        let query = to_heads(graph, &query);
-        let logits = graph.op("MatMul", &[&query, &pool.keys], &part("logits"), vec![]);
-        // Relative shares: the largest of a row is 1.
-        let axes = vec![attr_ints("axes", &[1]), attr_int("keepdims", 1)];
-        let most = graph.op("ReduceMax", &[masks], &part("most"), axes);
-        let least = graph.scalar("share.least", LEAST_SHARE);
-        let most = graph.op("Max", &[&most, &least], &part("most.some"), vec![]);
-        let shares = graph.op("Div", &[masks, &most], &part("shares"), vec![]);
-        let shares = graph.op("Max", &[&shares, &least], &part("shares.some"), vec![]);
-        let shares = graph.op("Log", &[&shares], &part("shares.log"), vec![]);
-        let logits = graph.op("Add", &[&logits, &shares], &part("logits.masked"), vec![]);
-        let all = graph.op("Concat", &[&own_logit, &logits], &part("all"), vec![attr_int("axis", -1)]);
-        let weights = graph.op("Softmax", &[&all], &part("weights"), vec![attr_int("axis", -1)]);
-        let on_own = graph.slice(&weights, 2, [0, 1], &part("weights.own"));
-        let on_cells = graph.slice(&weights, 2, [1, 1 + cells], &part("weights.cells"));
-        let value = to_heads(graph, &value);
-        let from_own = graph.op("Mul", &[&on_own, &value], &part("from.own"), vec![]);
-        let from_cells = graph.op("MatMul", &[&on_cells, &pool.values], &part("from.cells"), vec![]);
-        let drawn = graph.op("Add", &[&from_cells, &from_own], &part("drawn"), vec![]);
-        let drawn = graph.transpose(&drawn, &[1, 0, 2], &part("drawn.split"));
-        let drawn = graph.reshape(&drawn, &[0, channels], &part("drawn.flat"));
-        graph.linear(&drawn, "pool.c_proj", channels, &part("feature"))
-    }
-
     /// `exp(t)` times the cosines of rows `x` `[K, D]` with the bank, `[K, N]`.
     fn cosines(&self, graph: &mut NetworkGraph, x: &str, name: &str) -> Result<String, ExportError> {
         let d = self.shape.width;
@@ -235,16 +193,16 @@ impl WeaklyGraph<'_> {
     }
 
     /// v_meta of the pairs (eq. 1): `[P, D]`, or one row for all.
-    fn meta(&self, graph: &mut NetworkGraph, pool: &Pool, mode: Knowledge) -> Result<String, ExportError> {
+    fn meta(&self, graph: &mut NetworkGraph, pool: &Pool, mode: Knowledge, whole: &str) -> Result<String, ExportError> {
         let (rows, d) = (self.shape.interactions, self.shape.width);
         if mode == Knowledge::Union {
-            return self.pooled(graph, pool, "union_masks", "union");
+            return self.union(graph, pool, whole);
         }
         let bank = graph.weights.take("bank", &[rows, d])?;
         if mode == Knowledge::Uniform {
             return graph.constant("bank.mean", &bank.mean_dim([0i64].as_slice(), true, Kind::Float));
         }
-        let union = self.pooled(graph, pool, "union_masks", "union")?;
+        let union = self.union(graph, pool, whole)?;
         let asked = self.cosines(graph, &union, "knowledge")?;
         let weights = match mode {
             Knowledge::Sigmoid => {
@@ -259,19 +217,36 @@ impl WeaklyGraph<'_> {
         Ok(graph.op("MatMul", &[&weights, &bank], "knowledge.meta", vec![]))
     }
 
-    /// s_g `[N]`.
-    fn image(&self, graph: &mut NetworkGraph, pool: &Pool) -> Result<(), ExportError> {
+    /// v_u of the pairs.
+    fn union(&self, graph: &mut NetworkGraph, pool: &Pool, whole: &str) -> Result<String, ExportError> {
+        let union = self.pooled(graph, pool, "union_masks", "union")?;
+        Ok(if self.alone { whole_where_alone(graph, &union, whole, "union.or.whole") } else { union })
+    }
+
+    /// v_g `[1, D]`.
+    fn whole(&self, graph: &mut NetworkGraph, pool: &Pool) -> Result<String, ExportError> {
         let cells = (self.feature[0] * self.feature[1]) as i64;
         let mask = Tensor::full([1, cells], 1.0 / cells as f64, (Kind::Float, Device::Cpu));
         let mask = graph.constant("image.mask", &mask)?;
-        let whole = self.pooled(graph, pool, &mask, "image")?;
-        let logits = self.cosines(graph, &whole, "image")?;
+        self.pooled(graph, pool, &mask, "image")
+    }
+
+    /// s_g `[N]` of v_g.
+    fn image(&self, graph: &mut NetworkGraph, whole: &str) -> Result<(), ExportError> {
+        let logits = self.cosines(graph, whole, "image")?;
         let offset = graph.weights.take("offset", &[])?;
         let offset = graph.constant("offset", &offset)?;
         let logits = graph.op("Add", &[&logits, &offset], "image.scores", vec![]);
         graph.reshape(&logits, &[-1], IMAGE_LOGITS);
         Ok(())
     }
+}
+
+/// Rows `x` `[P, D]`, in place of which a human alone has `whole` `[1, D]`.
+fn whole_where_alone(graph: &mut NetworkGraph, x: &str, whole: &str, name: &str) -> String {
+    let rest = graph.op("Sub", &[whole, x], &format!("{name}.rest"), vec![]);
+    let taken = graph.op("Mul", &[ALONE, &rest], &format!("{name}.taken"), vec![]);
+    graph.op("Add", &[x, &taken], name, vec![])
 }
 
 /// Linear layers `key.0`, `key.2`, .. with ReLU between.
