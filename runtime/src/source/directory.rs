@@ -58,6 +58,11 @@ impl std::fmt::Display for Shard {
 /// Extensions that count as pictures, in lower case.
 const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
 
+/// Whether the extension of `path` is that of a picture: jpg, jpeg, png, bmp or webp, in any case.
+pub fn has_picture_extension(path: &Path) -> bool {
+    path.extension().is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
+}
+
 /// The pictures directly in `directory`, by extension, sorted by name so that every machine sees the same order. Hidden files and
 /// subdirectories are left out.
 ///
@@ -69,8 +74,7 @@ pub fn list_pictures(directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
     for entry in fs::read_dir(directory).map_err(io)? {
         let path = entry.map_err(io)?.path();
         let hidden = path.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
-        let known = path.extension().is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)));
-        if known && !hidden && !path.is_dir() {
+        if has_picture_extension(&path) && !hidden && !path.is_dir() {
             pictures.push(path);
         }
     }

@@ -86,6 +86,20 @@ pub enum SourceError {
 /// [`SourceError`]: unreadable, empty, too large, of unknown format, damaged or truncated.
 pub fn open_image(path: &Path, limits: &ImageLimits) -> Result<Frame, SourceError> {
     let start = Instant::now();
+    let pixels = decode_image(&read_image_file(path, limits)?, path, limits)?;
+    Ok(Frame {
+        pixels,
+        source: format!("file://{}", path.display()),
+        index: 0,
+        decode_ms: start.elapsed().as_secs_f64() * 1e3,
+    })
+}
+
+/// The bytes of a picture file, for [`decode_image`].
+///
+/// # Errors
+/// [`SourceError::Io`] where it cannot be read or is not a regular file, [`SourceError::FileTooLarge`] above the limit.
+pub fn read_image_file(path: &Path, limits: &ImageLimits) -> Result<Vec<u8>, SourceError> {
     let io = |cause| SourceError::Io { path: path.to_owned(), cause };
     // Before it is opened: opening a named pipe would wait for a writer.
     let metadata = std::fs::metadata(path).map_err(io)?;
@@ -99,13 +113,7 @@ pub fn open_image(path: &Path, limits: &ImageLimits) -> Result<Frame, SourceErro
         let bytes = metadata.len().max(bytes.len() as u64);
         return Err(SourceError::FileTooLarge { path: path.to_owned(), bytes, limit: limits.file_bytes });
     }
-    let pixels = decode_image(&bytes, path, limits)?;
-    Ok(Frame {
-        pixels,
-        source: format!("file://{}", path.display()),
-        index: 0,
-        decode_ms: start.elapsed().as_secs_f64() * 1e3,
-    })
+    Ok(bytes)
 }
 
 /// Decodes a picture held in memory; `path` is only named in errors.

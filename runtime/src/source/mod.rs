@@ -4,8 +4,8 @@ mod directory;
 mod image_file;
 mod jpeg;
 
-pub use directory::{Shard, ShardError, list_pictures};
-pub use image_file::{ImageLimits, SourceError, decode_image, open_image};
+pub use directory::{Shard, ShardError, has_picture_extension, list_pictures};
+pub use image_file::{ImageLimits, SourceError, decode_image, open_image, read_image_file};
 
 /// A picture to look at.
 #[derive(Clone, Debug)]

@@ -10,10 +10,13 @@ mod folder;
 mod fraction;
 pub mod hico_det;
 mod hoia;
+mod image_label;
+pub mod labelled_folders;
 pub mod layout;
 pub mod loader;
 pub mod mat5;
 mod picture;
+pub mod proposals;
 pub mod rendered;
 pub mod stanford40;
 pub mod v_coco;
@@ -30,6 +33,7 @@ pub use entities::ENTITY_IOU;
 pub use error::DatasetError;
 pub use folder::PictureFolder;
 pub use fraction::{FRACTIONS, fraction};
+pub use image_label::ImageLabel;
 pub use picture::{AnnotatedPicture, EntityLabel, PairLabel, PictureSet};
 
 /// One annotated human-object pair of one interaction.

@@ -3,24 +3,16 @@
 use hoi_runtime::geometry::BBox;
 use hoi_runtime::pairing::{HumanObjectPair, candidate_pairs};
 use hoi_runtime::spatial::{FeatureGrid, SPATIAL_LEN, entity_masks, spatial_encoding};
-use hoi_runtime::vocabulary::{ObjectClass, Verb, Vocabulary};
+use hoi_runtime::vocabulary::{ObjectClass, Vocabulary};
 use tch::{Device, Kind, Tensor};
 
 use super::config::SelfTaught;
 use super::pseudo::Positives;
+use crate::dataset::ImageLabel;
 use crate::system::rmlr::DetectedPicture;
 
 /// Pairs of an image are cut to the best so many by s_h s_o (section 3 of the method sheet leaves it open).
 pub const MAX_PAIRS: usize = 512;
-
-/// An interaction that an image shows somewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ImageLabel {
-    /// What is done.
-    pub verb: Verb,
-    /// To what; `None` where there is no object of the vocabulary.
-    pub object: Option<ObjectClass>,
-}
 
 /// The N interactions of a vocabulary: by object, then verb; then the verbs without an object. Rows of the knowledge bank and columns of
 /// the image scores are in this order.

@@ -17,12 +17,13 @@ mod network;
 mod pseudo;
 mod train;
 
+pub use crate::dataset::ImageLabel;
 pub use artifact::{WeaklyDescription, load_model, save_model};
 pub use config::{
     BankStart, Knowledge, OverPairs, Pooling, SelfTaught, WeaklyConfig, WeaklyParts, WeaklyRow, WeaklyShape,
 };
 pub use evaluate::{Users, average_precisions, users};
-pub use example::{ImageLabel, InteractionTable, MAX_PAIRS, WeakBatch, WeakExample, relative_shares};
+pub use example::{InteractionTable, MAX_PAIRS, WeakBatch, WeakExample, relative_shares};
 pub use loss::WeaklyLosses;
 pub use model::{PRIOR_POWER, WeaklyModel, text_bank};
 pub use network::{WeaklyNetwork, WeaklyOutput};
