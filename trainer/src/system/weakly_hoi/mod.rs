@@ -7,18 +7,26 @@
 //! relatedness (eq. 2); [`WeaklyLosses`] are eq. 4 with labels that the model makes for itself ([`pseudo_labels`]). Scores at test are
 //! the runtime's rule `weakly`.
 
+mod actions;
 mod artifact;
+mod backbone;
 mod config;
 mod evaluate;
 mod example;
 mod loss;
 mod model;
 mod network;
+mod photo;
+mod proposer;
 mod pseudo;
 mod train;
 
 pub use crate::dataset::ImageLabel;
+pub use actions::{
+    People, action_label, action_labels, action_precisions, action_scores, with_given_person, with_one_person,
+};
 pub use artifact::{WeaklyDescription, load_model, save_model};
+pub use backbone::{BackboneError, PhotoBackbone, backbone_key};
 pub use config::{
     BankStart, Knowledge, OverPairs, Pooling, SelfTaught, WeaklyConfig, WeaklyParts, WeaklyRow, WeaklyShape,
 };
@@ -27,5 +35,7 @@ pub use example::{InteractionTable, MAX_PAIRS, WeakBatch, WeakExample, relative_
 pub use loss::WeaklyLosses;
 pub use model::{PRIOR_POWER, WeaklyModel, text_bank};
 pub use network::{WeaklyNetwork, WeaklyOutput};
+pub use photo::{LOOK_SCALE, PhotoReader, in_order};
+pub use proposer::{BundleProposer, PhotoProposals, Proposer, ProposerError};
 pub use pseudo::{Positives, pseudo_labels};
 pub use train::{WeaklyError, prepare, train};

@@ -53,7 +53,8 @@ impl PhotoReader<'_> {
 
     /// Reads a photo with its proposals, boxes in its pixels; and mirrored where that is wanted. The picture must not be empty.
     pub fn read(&self, number: u64, pixels: &RgbImage, entities: &[Detection], mirror: bool) -> Vec<DetectedPicture> {
-        let humans: Vec<usize> = (0..entities.len()).filter(|&i| self.looks && entities[i].class == self.human).collect();
+        let humans: Vec<usize> =
+            (0..entities.len()).filter(|&i| self.looks && entities[i].class == self.human).collect();
         let mut parts: Vec<RgbImage> = vec![pixels.clone()];
         parts.extend(humans.iter().map(|&i| surroundings(pixels, &entities[i].bbox, LOOK_SCALE)));
         let views = if mirror { 2 } else { 1 };

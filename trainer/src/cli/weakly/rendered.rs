@@ -1,26 +1,23 @@
-//! `hoi-train weakly`: training from image-level labels on rendered scenes.
+//! Rendered scenes, whose labels are taken as the image's alone.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use clap::Args;
 use hoi_runtime::vocabulary::Vocabulary;
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::detected::{Detector, RenderedTruth, SceneArguments, scene_detections};
-use super::rmlr::TEXT_ENCODER;
-use super::run::{RunArguments, command_line};
-use crate::dataset::PictureSet;
+use super::WeaklyArguments;
+use crate::cli::detected::{Detector, RenderedTruth, scene_detections};
+use crate::cli::run::command_line;
 use crate::dataset::rendered::{RenderedScenes, Split, used_object};
+use crate::dataset::{ImageLabel, PictureSet};
 use crate::export::write_beside;
-use crate::system::rmlr::{LabelledDetections, mean_percent};
+use crate::system::rmlr::{FrozenDetector, LabelledDetections, mean_percent};
 use crate::system::run::{RunConfig, RunIdentity, Schedule, Trainer};
 use crate::system::weakly_hoi::{
-    ImageLabel, Knowledge, OverPairs, Pooling, SelfTaught, WeakExample, WeaklyConfig, WeaklyModel, WeaklyRow,
-    WeaklyShape, average_precisions, prepare, save_model, text_bank, train, users,
+    Pooling, WeakExample, WeaklyModel, WeaklyShape, average_precisions, prepare, save_model, text_bank, train, users,
 };
 use crate::text::TextEncoder;
 
@@ -28,41 +25,6 @@ use crate::text::TextEncoder;
 const USED_SCENES: usize = 1000;
 /// Their seed on each split: none that anything was trained on.
 const USED_SEED: [(Split, u64); 3] = [(Split::Train, 2_000), (Split::Validation, 2_001), (Split::Test, 2_002)];
-
-#[derive(Debug, Args)]
-pub(super) struct WeaklyArguments {
-    /// The detector that proposes, whose map is the backbone's: the folder that `hoi-train detr` wrote
-    #[arg(long, value_name = "DIR")]
-    detector: PathBuf,
-    /// The text encoder's folder (config.json, weights, tokenizer), for the knowledge bank
-    #[arg(long, value_name = "DIR", default_value = TEXT_ENCODER)]
-    text_encoder: PathBuf,
-    /// Row of the paper's Table 2
-    #[arg(long, value_enum, default_value_t = WeaklyRow::Full)]
-    row: WeaklyRow,
-    /// How pairs ask the knowledge bank (Table 4), in rows that do
-    #[arg(long, value_enum)]
-    knowledge: Option<Knowledge>,
-    /// Pairs that each annotated verb chooses as related (Table 5)
-    #[arg(long, value_name = "K", default_value_t = 1)]
-    positives: usize,
-    /// Only pairs with the object of the annotated interaction itself are chosen
-    #[arg(long)]
-    strict: bool,
-    /// Reduction of the relatedness loss over the pairs of an image
-    #[arg(long, value_enum, default_value_t = OverPairs::Sum)]
-    over_pairs: OverPairs,
-    /// Steps before the relatedness loss counts
-    #[arg(long, value_name = "STEPS", default_value_t = 300)]
-    relatedness_after: usize,
-    #[command(flatten)]
-    scenes: SceneArguments,
-    /// One JSON object a line on standard output
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    run: RunArguments,
-}
 
 /// A scene as the method may see it: what was detected, and which interactions the picture shows.
 fn weak(found: LabelledDetections, vocabulary: &Vocabulary) -> WeakExample {
@@ -77,44 +39,18 @@ fn weak(found: LabelledDetections, vocabulary: &Vocabulary) -> WeakExample {
 }
 
 impl WeaklyArguments {
-    fn config(&self, detector: &Detector, vocabulary: &Vocabulary, encoder: &TextEncoder, rows: usize) -> WeaklyConfig {
-        let mut parts = self.row.parts();
-        parts.knowledge = parts.knowledge.map(|mode| self.knowledge.unwrap_or(mode));
-        let map_channels = crate::system::rmlr::FrozenDetector::map_channels(&detector.model);
-        let shape = WeaklyShape {
-            map_channels,
-            tokens: 0,
-            width: encoder.width(),
-            pool_heads: 4,
-            pool_grid: 10,
-            verbs: vocabulary.verb_count() as i64,
-            interactions: rows as i64,
+    pub(super) fn run_rendered(self) -> anyhow::Result<()> {
+        let Some(folder) = &self.detector else {
+            bail!(
+                "--detector DIR is missing: the folder that `hoi-train detr` wrote; or photos: --images DIR, --stanford40 DIR"
+            )
         };
-        let encoder = self.text_encoder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        let self_taught = SelfTaught {
-            positives: self.positives,
-            strict: self.strict,
-            over_pairs: self.over_pairs,
-            after_steps: self.relatedness_after,
-        };
-        WeaklyConfig {
-            shape,
-            pooling: Pooling::Attention,
-            dropout: 0.0,
-            parts,
-            bank: self.row.bank(),
-            encoder,
-            self_taught,
-        }
-    }
-
-    pub(super) fn run(self) -> anyhow::Result<()> {
-        if self.positives == 0 {
-            bail!("--positives 0: each verb must choose at least one pair");
+        if self.photos.proposals.is_some() || !self.photos.backbone.is_empty() {
+            bail!("--proposals and --backbone are for photos: --images DIR, --stanford40 DIR");
         }
         let device = self.run.device()?;
-        let detector = Detector::load(&self.detector, device)?;
-        let encoder = TextEncoder::load(&self.text_encoder, device).context("loading the text encoder")?;
+        let detector = Detector::load(folder, device)?;
+        let encoder = TextEncoder::load(&self.method.text_encoder, device).context("loading the text encoder")?;
         let size = detector.input()?;
         let [training, scored] = self.scenes.sets(size)?;
         // Before anything slow: a folder that cannot be used is an error at once.
@@ -138,7 +74,16 @@ impl WeaklyArguments {
         });
         let began = Instant::now();
         let bank = text_bank(&encoder, vocabulary).context("reading the prompts of the vocabulary")?;
-        let model_config = self.config(&detector, vocabulary, &encoder, bank.size()[0] as usize);
+        let shape = WeaklyShape {
+            map_channels: detector.model.map_channels(),
+            tokens: 0,
+            width: encoder.width(),
+            pool_heads: 4,
+            pool_grid: 10,
+            verbs: vocabulary.verb_count() as i64,
+            interactions: bank.size()[0],
+        };
+        let model_config = self.method.config(shape, Pooling::Attention, 0.0);
         let model = WeaklyModel::new(&model_config, vocabulary, &bank, config.seed, device);
         prepare(&model, &copies[0], config.batch);
         let data = format!(
@@ -161,7 +106,7 @@ impl WeaklyArguments {
         let uncarried: usize = copies[0].iter().map(|e| e.uncarried().len()).sum();
         let cut: usize = copies[0].iter().map(|e| e.cut).sum();
         let result = json!({
-            "row": self.row.title(),
+            "row": self.method.row.title(),
             "seed": config.seed,
             "split": self.scenes.split,
             "scenes": self.scenes.score_scenes,
@@ -179,10 +124,10 @@ impl WeaklyArguments {
         let mut text = serde_json::to_vec_pretty(&result)?;
         text.push(b'\n');
         write_beside(&folder.join("result.json"), &text)?;
-        self.report(&result, device)
+        self.report_rendered(&result, device)
     }
 
-    fn report(&self, result: &Value, device: Device) -> anyhow::Result<()> {
+    fn report_rendered(&self, result: &Value, device: Device) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         let (map, used) = (result["map"].as_f64().unwrap_or_default(), &result["users"]);
         if self.json {

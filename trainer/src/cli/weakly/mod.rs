@@ -1,0 +1,108 @@
+//! `hoi-train weakly`: training from image-level labels.
+
+mod images;
+mod photos;
+mod rendered;
+mod stanford40;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::Args;
+
+use self::images::ImagesArguments;
+use self::photos::PhotoArguments;
+use self::stanford40::Stanford40Arguments;
+use super::detected::SceneArguments;
+use super::rmlr::TEXT_ENCODER;
+use super::run::RunArguments;
+use crate::system::weakly_hoi::{Knowledge, OverPairs, Pooling, SelfTaught, WeaklyConfig, WeaklyRow, WeaklyShape};
+
+#[derive(Debug, Args)]
+pub(super) struct WeaklyArguments {
+    #[command(flatten)]
+    images: ImagesArguments,
+    #[command(flatten)]
+    stanford40: Stanford40Arguments,
+    /// What proposes: for photos a bundle, or the built-in one; without photos the folder that `hoi-train detr` wrote, whose map is then the
+    /// backbone's
+    #[arg(long, value_name = "DIR")]
+    detector: Option<PathBuf>,
+    #[command(flatten)]
+    photos: PhotoArguments,
+    #[command(flatten)]
+    method: MethodArguments,
+    #[command(flatten)]
+    scenes: SceneArguments,
+    /// One JSON object a line on standard output
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+/// Choices of the method, whatever it learns from.
+#[derive(Debug, Args)]
+struct MethodArguments {
+    /// The text encoder's folder (config.json, weights, tokenizer), for the knowledge bank
+    #[arg(long, value_name = "DIR", default_value = TEXT_ENCODER)]
+    text_encoder: PathBuf,
+    /// Row of the paper's Table 2
+    #[arg(long, value_enum, default_value_t = WeaklyRow::Full)]
+    row: WeaklyRow,
+    /// How pairs ask the knowledge bank (Table 4), in rows that do
+    #[arg(long, value_enum)]
+    knowledge: Option<Knowledge>,
+    /// Pairs that each annotated verb chooses as related (Table 5)
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    positives: usize,
+    /// Only pairs with the object of the annotated interaction itself are chosen
+    #[arg(long)]
+    strict: bool,
+    /// Reduction of the relatedness loss over the pairs of an image: sum as the paper prints it
+    #[arg(long, value_enum, default_value_t = OverPairs::Mean)]
+    over_pairs: OverPairs,
+    /// Steps before the relatedness loss counts
+    #[arg(long, value_name = "STEPS", default_value_t = 300)]
+    relatedness_after: usize,
+}
+
+impl MethodArguments {
+    fn config(&self, shape: WeaklyShape, pooling: Pooling, dropout: f64) -> WeaklyConfig {
+        let mut parts = self.row.parts();
+        parts.knowledge = parts.knowledge.map(|mode| self.knowledge.unwrap_or(mode));
+        let self_taught = SelfTaught {
+            positives: self.positives,
+            strict: self.strict,
+            over_pairs: self.over_pairs,
+            after_steps: self.relatedness_after,
+        };
+        WeaklyConfig {
+            shape,
+            pooling,
+            dropout,
+            parts,
+            bank: self.row.bank(),
+            encoder: name(&self.text_encoder),
+            self_taught,
+        }
+    }
+}
+
+/// The last part of a path.
+fn name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+}
+
+impl WeaklyArguments {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        if self.method.positives == 0 {
+            bail!("--positives 0: each verb must choose at least one pair");
+        }
+        match (self.images.images.clone(), self.stanford40.stanford40.clone()) {
+            (Some(folder), _) => self.run_images(&folder),
+            (None, Some(folder)) => self.run_stanford40(&folder),
+            (None, None) => self.run_rendered(),
+        }
+    }
+}

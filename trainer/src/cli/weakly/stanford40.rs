@@ -1,0 +1,291 @@
+//! Stanford-40: actions of one person a photo, learned from the photo's label.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::WeaklyArguments;
+use super::photos::{PhotoList, PhotoSetting};
+use crate::cli::run::command_line;
+use crate::dataset::proposals::ProposalRule;
+use crate::dataset::stanford40::{ACTIONS, ActionSplit, Stanford40, vocabulary};
+use crate::export::write_beside;
+use crate::system::rmlr::{DetectedPicture, mean_percent};
+use crate::system::run::{RunConfig, RunIdentity, Schedule, Trainer};
+use crate::system::weakly_hoi::{
+    PRIOR_POWER, People, Pooling, WeakExample, WeaklyModel, WeaklyShape, action_labels, action_precisions, prepare,
+    save_model, text_bank, train, with_given_person, with_one_person,
+};
+use crate::text::TextEncoder;
+
+/// Share of features and hidden values that training sets to 0.
+const DROPOUT: f64 = 0.3;
+
+#[derive(Debug, Args)]
+pub(super) struct Stanford40Arguments {
+    /// Learn the 40 actions of Stanford-40 from this folder (annotations.json, splits, images)
+    #[arg(long, value_name = "DIR", conflicts_with = "images")]
+    pub(super) stanford40: Option<PathBuf>,
+    /// Part of Stanford-40 to report on: choose by the held-out fifth of the training list
+    #[arg(long, value_name = "PART", value_enum, default_value_t = ActionPart::Held, requires = "stanford40")]
+    actions: ActionPart,
+    /// Without the second look at the person's surroundings
+    #[arg(long, requires = "stanford40")]
+    without_looks: bool,
+}
+
+/// What is scored, after training on the rest of the training list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ActionPart {
+    /// A fifth of the training list; the rest is learned from
+    Held,
+    /// The test list; the whole training list is learned from
+    Test,
+}
+
+impl ActionPart {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Held => "held-out fifth of the training list",
+            Self::Test => "test list",
+        }
+    }
+}
+
+/// Photos with what was read of them.
+struct ReadPhotos {
+    set: Stanford40,
+    views: Vec<Vec<DetectedPicture>>,
+    capped: usize,
+}
+
+impl WeaklyArguments {
+    fn read_actions(
+        &self,
+        root: &Path,
+        split: ActionSplit,
+        name: &str,
+        setting: &PhotoSetting,
+    ) -> anyhow::Result<ReadPhotos> {
+        let vocabulary = vocabulary()?;
+        let set = Stanford40::load(root, split).context("reading Stanford-40")?;
+        let paths: Vec<PathBuf> = set.photos.iter().map(|p| PathBuf::from("images").join(&p.name)).collect();
+        let human = vocabulary.human();
+        let proposals = setting.proposer.for_photos(&paths, human, ProposalRule::default())?;
+        let missing = proposals.without_line();
+        if let Some(first) = missing.first() {
+            bail!(
+                "{} of {} photos have no line in the proposals, the first is {}",
+                missing.len(),
+                paths.len(),
+                paths[*first].display()
+            );
+        }
+        let capped = std::sync::atomic::AtomicUsize::new(0);
+        let list = PhotoList {
+            name,
+            key: format!("Stanford-40 {name}, {} photos", set.photos.len()),
+            count: set.photos.len(),
+            open: |i: usize| Ok(set.open(i)?),
+            entities: |i: usize, pixels: &image::RgbImage| {
+                let selected = proposals.of(i, pixels)?;
+                capped.fetch_add(selected.capped, std::sync::atomic::Ordering::Relaxed);
+                Ok(with_given_person(set.photos[i].person, &selected.entities, human))
+            },
+            mirror: split != ActionSplit::Test,
+        };
+        let views = setting.read(&list, &vocabulary, self.run.loader_threads(), self.scenes.cache.as_deref())?;
+        Ok(ReadPhotos { views, capped: capped.into_inner(), set })
+    }
+
+    pub(super) fn run_stanford40(self, root: &Path) -> anyhow::Result<()> {
+        if self.photos.backbone.is_empty() {
+            bail!("--backbone FILE is missing: weights of an EfficientNet-Lite (trainer/setup-backbones gets two)");
+        }
+        let began = Instant::now();
+        let device = self.run.device()?;
+        let folder = self.run.make_folder()?;
+        let vocabulary = vocabulary()?;
+        let encoder = TextEncoder::load(&self.method.text_encoder, device).context("loading the text encoder")?;
+        let proposer = self.photos.proposer(self.detector.as_deref(), &vocabulary)?;
+        let looks = !self.stanford40.without_looks;
+        let setting = self.photos.setting(proposer, self.photos.backbone.clone(), None, looks, device)?;
+        let backbone = setting.backbone()?;
+        let part = self.stanford40.actions;
+        let learned = self.read_actions(root, ActionSplit::Train, "training", &setting)?;
+        let reading = began.elapsed().as_secs_f64();
+        // Held-out photos are known by name.
+        let held: HashSet<String> = match part {
+            ActionPart::Test => HashSet::new(),
+            ActionPart::Held => Stanford40::load(root, ActionSplit::Held)?.photos.into_iter().map(|p| p.name).collect(),
+        };
+        let human = vocabulary.human();
+        let example = |picture: &DetectedPicture, action: usize, people| {
+            let labels = action_labels(action, &vocabulary);
+            with_one_person(picture, people, human).map(|p| WeakExample::new(p, labels, &vocabulary))
+        };
+        let copies: Vec<Vec<WeakExample>> = learned
+            .views
+            .iter()
+            .map(|view| {
+                let fit = learned.set.photos.iter().zip(view).filter(|(p, _)| !held.contains(&p.name));
+                fit.filter_map(|(photo, picture)| example(picture, photo.action, People::Given)).collect()
+            })
+            .collect();
+        let config = self.run.config(RunConfig {
+            epochs: 30,
+            batch: 64,
+            learning_rate: 1e-3,
+            weight_decay: 0.05,
+            max_gradient: 1.0,
+            schedule: Schedule::Cosine { warmup: 0.05 },
+            ..RunConfig::default()
+        });
+        let bank = text_bank(&encoder, &vocabulary).context("reading the prompts of the vocabulary")?;
+        let shape = WeaklyShape {
+            map_channels: backbone.channels(),
+            tokens: if looks { backbone.channels() } else { 0 },
+            width: encoder.width(),
+            pool_heads: 4,
+            pool_grid: 9,
+            verbs: vocabulary.verb_count() as i64,
+            interactions: bank.size()[0],
+        };
+        let model_config = self.method.config(shape, Pooling::Mean, DROPOUT);
+        let model = WeaklyModel::new(&model_config, &vocabulary, &bank, config.seed, device);
+        prepare(&model, &copies[0], config.batch);
+        let data = format!("image-level labels of {} photos of Stanford-40's training list", copies[0].len());
+        let identity =
+            RunIdentity { system: json!({"model": model_config, "photos": setting.key}), data: data.clone() };
+        let progress = self.run.progress();
+        let training = Instant::now();
+        let mut trainer =
+            Trainer::start(&model.store, &[], &config, identity, &self.run.options(&progress)).context("starting")?;
+        train(&model, &copies, &mut trainer, &config, |_| Ok(Vec::new())).context("training")?;
+        progress.finish_and_clear();
+        let log = trainer.log().to_vec();
+        trainer.keep_average();
+        let training = training.elapsed().as_secs_f64();
+        let uncarried: usize = copies[0].iter().filter(|e| !e.uncarried().is_empty()).count();
+        let cut: usize = copies[0].iter().map(|e| e.cut).sum();
+        drop(copies);
+
+        let scoring = Instant::now();
+        let test = match part {
+            ActionPart::Held => None,
+            ActionPart::Test => Some(self.read_actions(root, ActionSplit::Test, "test", &setting)?),
+        };
+        let of = test.as_ref().unwrap_or(&learned);
+        let scored: Vec<_> = of
+            .set
+            .photos
+            .iter()
+            .zip(&of.views[0])
+            .filter(|(photo, _)| part == ActionPart::Test || held.contains(&photo.name))
+            .collect();
+        let precisions = |people, power| {
+            let examples: Vec<_> =
+                scored.iter().map(|(photo, picture)| (example(picture, photo.action, people), photo.action)).collect();
+            let found = examples.iter().filter(|e| e.0.is_some()).count();
+            (action_precisions(&model, &examples, &vocabulary, power), found)
+        };
+        let (given, _) = precisions(People::Given, 0.0);
+        let (detected, found) = precisions(People::Detected, PRIOR_POWER);
+        let per_action: Vec<Value> = ACTIONS
+            .iter()
+            .enumerate()
+            .map(|(a, (name, verb, object))| {
+                let percent = |list: &[Option<f64>]| list[a].map(|ap| 100.0 * ap);
+                json!({"action": name, "verb": verb, "object": object, "given": percent(&given), "detected": percent(&detected)})
+            })
+            .collect();
+        let result = json!({
+            "row": self.method.row.title(),
+            "seed": config.seed,
+            "part": part.name(),
+            "photos": scored.len(),
+            "learned_from": data,
+            "mean_ap": mean_percent(&given),
+            "detected_people": {"mean_ap": mean_percent(&detected), "found": found, "of": scored.len()},
+            "per_action": per_action,
+            "labels_without_proposal": uncarried,
+            "pairs_cut": cut,
+            "proposals_cut": learned.capped + test.as_ref().map_or(0, |t| t.capped),
+            "backbones": backbone.names(),
+            "device": format!("{device:?}"),
+            "threads": {"read": self.run.loader_threads(), "train": tch::get_num_threads()},
+            "seconds": {"read": reading, "train": training, "score": scoring.elapsed().as_secs_f64(),
+                "all": began.elapsed().as_secs_f64()},
+            "epochs": log,
+            "command": command_line(),
+        });
+        let note = json!({"data": data, "command": command_line(), "config": config, "photos": setting.key,
+            "part": part.name(), "mean_ap": result["mean_ap"]});
+        save_model(&model, &vocabulary, note, folder)?;
+        let mut text = serde_json::to_vec_pretty(&result)?;
+        text.push(b'\n');
+        write_beside(&folder.join("result.json"), &text)?;
+        self.report_actions(&result, device)
+    }
+
+    fn report_actions(&self, result: &Value, device: Device) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let mut line = result.clone();
+            if let Some(line) = line.as_object_mut() {
+                line.remove("epochs");
+                line.insert("out".to_owned(), json!(self.run.out));
+            }
+            writeln!(out, "{line}")?;
+            return Ok(());
+        }
+        write!(out, "{}", actions_table(result))?;
+        let seconds = |key: &str| result["seconds"][key].as_f64().unwrap_or_default();
+        writeln!(
+            out,
+            "on {device:?}: read photos {:.0} s, train {:.0} s, score {:.0} s",
+            seconds("read"),
+            seconds("train"),
+            seconds("score")
+        )?;
+        Ok(())
+    }
+}
+
+/// A result as a table: mean and each action.
+pub(super) fn actions_table(result: &Value) -> String {
+    let number = |v: &Value| v.as_f64().map_or_else(|| "-".to_owned(), |x| format!("{x:.1}"));
+    let mut text = String::from("| action | said as | person given | person detected |\n|---|---|---|---|\n");
+    for row in result["per_action"].as_array().into_iter().flatten() {
+        let said = match row["object"].as_str() {
+            Some(object) => format!("{} {object}", row["verb"].as_str().unwrap_or_default()),
+            None => row["verb"].as_str().unwrap_or_default().to_owned(),
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "| {} | {said} | {} | {} |",
+            row["action"].as_str().unwrap_or_default(),
+            number(&row["given"]),
+            number(&row["detected"])
+        );
+    }
+    let detected = &result["detected_people"];
+    let _ =
+        writeln!(text, "| **mean AP** | | **{}** | **{}** |", number(&result["mean_ap"]), number(&detected["mean_ap"]));
+    let _ = writeln!(
+        text,
+        "\n{} photos of the {}; the person was detected (IoU 0.5) in {}.",
+        result["photos"],
+        result["part"].as_str().unwrap_or_default(),
+        detected["found"]
+    );
+    text
+}
