@@ -202,6 +202,17 @@ fn a_vocabulary_whose_names_clash_is_refused() {
 }
 
 #[test]
+fn all_interactions_of_hico_det_have_names_of_their_own() {
+    let bundle = hoi_runtime::bundle::ModelBundle::builtin().unwrap();
+    let known = KnownInteractions::new(bundle.vocabulary()).unwrap();
+    assert_eq!(known.len(), 600);
+    let names: Vec<&str> = known.names().collect();
+    assert!(names.iter().all(|name| known.name(name) == Some(name)));
+    assert_eq!(known.nearest("riding a bicycle")[0], "ride bicycle");
+    assert_eq!(known.nearest("talk on phone")[0], "talk on cell phone");
+}
+
+#[test]
 fn photos_take_the_interaction_of_their_folder() {
     let photos = Photos::new();
     photos.photo("Wave/x.bmp", 1).photo("sit on couch/b.JPG", 2).photo("sit on couch/a.webp", 3);
