@@ -91,7 +91,7 @@ pub struct HeadSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingRecord {
-    /// `detector` or `head`.
+    /// `detector`, `second_backbone` or `head`.
     pub part: String,
     /// The data.
     pub data: String,

@@ -3,12 +3,15 @@
 mod detr;
 mod detr_bundle;
 mod efficientnet_lite;
+mod head_over;
 mod layers;
 mod layout;
 mod resnet;
 mod rmlr;
 mod rmlr_over;
+mod second_backbone;
 mod weakly_hoi;
+mod weakly_over;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -21,7 +24,9 @@ pub use efficientnet_lite::EfficientNetLiteGraph;
 pub use layout::{HEAD_FILE, head_inputs, head_outputs, layout_graph, write_layout};
 pub use rmlr::{RmlrGraph, rmlr_fusion};
 pub use rmlr_over::{RmlrOver, write_rmlr_over};
+pub use second_backbone::{SECOND_BACKBONE_MAP, SecondBackbone, WeightStorage};
 pub use weakly_hoi::WeaklyGraph;
+pub use weakly_over::{WeaklyOver, write_weakly_over};
 pub use weights::ExportError;
 
 /// A file could not be written.

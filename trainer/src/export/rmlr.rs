@@ -153,7 +153,7 @@ impl<'a> RmlrGraph<'a> {
     }
 
     /// `verb_logits` f32 `[P, V]`.
-    pub(super) fn output(&self) -> Result<TensorSpec, ExportError> {
+    fn output(&self) -> Result<TensorSpec, ExportError> {
         let verbs = Weights::new(self.tensors).take("verbs.weight", &[ANY, ANY])?.size()[0] as usize;
         Ok(TensorSpec::f32("verb_logits", vec![Dim::Symbol("P".into()), Dim::Fixed(verbs)]))
     }
@@ -289,7 +289,7 @@ pub fn rmlr_fusion() -> FusionSpec {
 }
 
 /// How the head reads eq. 5, where it does.
-pub(super) fn masked_roi_note(head: &RmlrGraph) -> Result<Vec<String>, ExportError> {
+fn masked_roi_note(head: &RmlrGraph) -> Result<Vec<String>, ExportError> {
     if !head.with_cue {
         return Ok(Vec::new());
     }

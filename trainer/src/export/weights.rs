@@ -77,6 +77,72 @@ pub enum ExportError {
         /// Pixels from a cell of the map to the next.
         stride: i64,
     },
+    /// A detector whose input does not cover the whole picture, evenly.
+    #[error(
+        "the detector's resize rule is `{rule}`: a second backbone reads the detector's input, and its map must cover the whole picture; \
+         a detector with the rule `stretch` is needed"
+    )]
+    Resize {
+        /// The rule.
+        rule: &'static str,
+    },
+    /// A detector's graph that cannot be read.
+    #[error("cannot read the detector `{file}`")]
+    Detector {
+        /// Its file.
+        file: String,
+        /// What is wrong with it.
+        source: OnnxError,
+    },
+    /// A detector's graph of a form that nothing can be added to.
+    #[error(
+        "the detector `{file}` has operator set {opset} and IR version {ir}; a second backbone needs operator set 11 and IR version 4, or later"
+    )]
+    OldGraph {
+        /// Its file.
+        file: String,
+        /// Its version of `ai.onnx`.
+        opset: i64,
+        /// Its IR version; 0 where it names none.
+        ir: i64,
+    },
+    /// A detector's graph that does not have the input of its manifest.
+    #[error("the detector `{file}` has no input `{name}`, which its manifest names; it has: {found}")]
+    NoInput {
+        /// Its file.
+        file: String,
+        /// The input.
+        name: String,
+        /// The inputs that it has.
+        found: String,
+    },
+    /// A detector's graph that has a second backbone already, or what looks like one.
+    #[error(
+        "the detector `{file}` already has a tensor or node `{name}`: names that begin with `{prefix}` are the second backbone's; take the \
+         bundle that this one was made from"
+    )]
+    NamesTaken {
+        /// Its file.
+        file: String,
+        /// The name.
+        name: String,
+        /// What the second backbone's names begin with.
+        prefix: &'static str,
+    },
+    /// A head over another map.
+    #[error("the head's `feature` is {found}; the second backbone's map over this detector's input is {expected}")]
+    FeatureShape {
+        /// The map.
+        expected: String,
+        /// What the head takes.
+        found: String,
+    },
+    /// Two files of one name.
+    #[error("the bundle would hold two files named `{name}`; give one of them another name")]
+    FileTaken {
+        /// The name.
+        name: String,
+    },
     /// A weight that serves training alone.
     #[error("weight `{name}` belongs to training; leave everything under `{prefix}` out of what is exported")]
     TrainingOnly {

@@ -25,11 +25,13 @@ fn reference() -> StateDict {
     StateDict::read(concat!(env!("CARGO_MANIFEST_DIR"), "/reference/efficientnet_lite.safetensors").as_ref()).unwrap()
 }
 
-fn reference_config(norm: BatchNorm) -> EfficientNetLiteConfig {
+/// Sizes of the reference's random network: 64 channels at the end.
+pub fn reference_config(norm: BatchNorm) -> EfficientNetLiteConfig {
     EfficientNetLiteConfig { width: 0.05, depth: 1.0, stem: 8, head: 64, norm, classes: Some(5) }
 }
 
-fn reference_network(norm: BatchNorm, prefix: &str) -> (VarStore, EfficientNetLite) {
+/// That network under `prefix`.
+pub fn reference_network(norm: BatchNorm, prefix: &str) -> (VarStore, EfficientNetLite) {
     let config = reference_config(norm);
     let mut state = reference().part("model.").with_efficientnet_lite_keys().unwrap();
     if norm == BatchNorm::Folded {
@@ -234,7 +236,7 @@ fn files_of_something_else() {
 }
 
 /// A file beside the repository, or nothing and a printed line.
-fn optional(name: &str) -> Option<PathBuf> {
+pub fn optional(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
     if path.exists() {
         return Some(path);

@@ -20,6 +20,7 @@ mod scenes;
 mod score_hico;
 mod score_v_coco;
 mod score_v_coco_files;
+mod second_backbone;
 mod slow_scores;
 mod text;
 mod tiny;
