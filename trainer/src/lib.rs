@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod accelerator;
+pub mod allocator;
 pub mod cli;
 pub mod dataset;
 pub mod eval;

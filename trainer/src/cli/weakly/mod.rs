@@ -13,6 +13,7 @@ use clap::Args;
 use self::images::ImagesArguments;
 use self::photos::PhotoArguments;
 use self::stanford40::Stanford40Arguments;
+pub(super) use self::stanford40::actions_table;
 use super::detected::SceneArguments;
 use super::rmlr::TEXT_ENCODER;
 use super::run::RunArguments;

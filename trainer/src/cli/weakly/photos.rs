@@ -22,8 +22,9 @@ pub(super) struct PhotoArguments {
     /// Weights of an EfficientNet-Lite that reads photos; several, where their maps have the same cells, are read side by side
     #[arg(long, value_name = "FILE")]
     pub(super) backbone: Vec<PathBuf>,
-    /// Proposals of any detector, one JSON object a photo, as `hoi detect --json` prints them, instead of --detector's
-    #[arg(long, value_name = "FILE", conflicts_with = "detector")]
+    /// Learn from these proposals, of any detector: one JSON object a photo, as `hoi detect --json` prints them; a bundle still gets the
+    /// detector of --detector
+    #[arg(long, value_name = "FILE")]
     pub(super) proposals: Option<PathBuf>,
 }
 

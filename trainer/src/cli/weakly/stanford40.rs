@@ -1,6 +1,5 @@
 //! Stanford-40: actions of one person a photo, learned from the photo's label.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -97,7 +96,7 @@ impl WeaklyArguments {
             entities: |i: usize, pixels: &image::RgbImage| {
                 let selected = proposals.of(i, pixels)?;
                 capped.fetch_add(selected.capped, std::sync::atomic::Ordering::Relaxed);
-                Ok(with_given_person(set.photos[i].person, &selected.entities, human))
+                Ok(with_given_person(set.photos[i].person, &selected.entities, human, split != ActionSplit::Fit))
             },
             mirror: split != ActionSplit::Test,
         };
@@ -119,24 +118,22 @@ impl WeaklyArguments {
         let setting = self.photos.setting(proposer, self.photos.backbone.clone(), None, looks, device)?;
         let backbone = setting.backbone()?;
         let part = self.stanford40.actions;
-        let learned = self.read_actions(root, ActionSplit::Train, "training", &setting)?;
+        let fit = self.read_actions(root, ActionSplit::Fit, "fit", &setting)?;
+        let held = self.read_actions(root, ActionSplit::Held, "held", &setting)?;
         let reading = began.elapsed().as_secs_f64();
-        // Held-out photos are known by name.
-        let held: HashSet<String> = match part {
-            ActionPart::Test => HashSet::new(),
-            ActionPart::Held => Stanford40::load(root, ActionSplit::Held)?.photos.into_iter().map(|p| p.name).collect(),
-        };
         let human = vocabulary.human();
         let example = |picture: &DetectedPicture, action: usize, people| {
             let labels = action_labels(action, &vocabulary);
             with_one_person(picture, people, human).map(|p| WeakExample::new(p, labels, &vocabulary))
         };
-        let copies: Vec<Vec<WeakExample>> = learned
-            .views
-            .iter()
+        let learned: &[&ReadPhotos] = match part {
+            ActionPart::Held => &[&fit],
+            ActionPart::Test => &[&fit, &held],
+        };
+        let copies: Vec<Vec<WeakExample>> = (0..fit.views.len())
             .map(|view| {
-                let fit = learned.set.photos.iter().zip(view).filter(|(p, _)| !held.contains(&p.name));
-                fit.filter_map(|(photo, picture)| example(picture, photo.action, People::Given)).collect()
+                let photos = learned.iter().flat_map(|read| read.set.photos.iter().zip(&read.views[view]));
+                photos.filter_map(|(photo, picture)| example(picture, photo.action, People::Given)).collect()
             })
             .collect();
         let config = self.run.config(RunConfig {
@@ -182,14 +179,8 @@ impl WeaklyArguments {
             ActionPart::Held => None,
             ActionPart::Test => Some(self.read_actions(root, ActionSplit::Test, "test", &setting)?),
         };
-        let of = test.as_ref().unwrap_or(&learned);
-        let scored: Vec<_> = of
-            .set
-            .photos
-            .iter()
-            .zip(&of.views[0])
-            .filter(|(photo, _)| part == ActionPart::Test || held.contains(&photo.name))
-            .collect();
+        let of = test.as_ref().unwrap_or(&held);
+        let scored: Vec<_> = of.set.photos.iter().zip(&of.views[0]).collect();
         let precisions = |people, power| {
             let examples: Vec<_> =
                 scored.iter().map(|(photo, picture)| (example(picture, photo.action, people), photo.action)).collect();
@@ -217,7 +208,7 @@ impl WeaklyArguments {
             "per_action": per_action,
             "labels_without_proposal": uncarried,
             "pairs_cut": cut,
-            "proposals_cut": learned.capped + test.as_ref().map_or(0, |t| t.capped),
+            "proposals_cut": fit.capped + held.capped + test.as_ref().map_or(0, |t| t.capped),
             "backbones": backbone.names(),
             "device": format!("{device:?}"),
             "threads": {"read": self.run.loader_threads(), "train": tch::get_num_threads()},
@@ -260,7 +251,7 @@ impl WeaklyArguments {
 }
 
 /// A result as a table: mean and each action.
-pub(super) fn actions_table(result: &Value) -> String {
+pub(in crate::cli) fn actions_table(result: &Value) -> String {
     let number = |v: &Value| v.as_f64().map_or_else(|| "-".to_owned(), |x| format!("{x:.1}"));
     let mut text = String::from("| action | said as | person given | person detected |\n|---|---|---|---|\n");
     for row in result["per_action"].as_array().into_iter().flatten() {

@@ -34,6 +34,12 @@ pub struct DetectedPicture {
 }
 
 impl DetectedPicture {
+    /// The same picture; tensors are shared.
+    pub fn shallow_clone(&self) -> Self {
+        let (feature, tokens) = (self.feature.shallow_clone(), self.tokens.shallow_clone());
+        Self { feature, tokens, entities: self.entities.clone(), ..*self }
+    }
+
     /// A box of the input in pixels of the original image.
     pub fn in_original(&self, bbox: &BBox) -> BBox {
         let ratio = |original: u32, input: u32| original as f32 / input.max(1) as f32;

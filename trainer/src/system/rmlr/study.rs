@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::claims::{Figure1, Figure4, Likeness};
 
@@ -48,11 +49,11 @@ pub enum ResultError {
     },
 }
 
-/// Reads the result in a run's folder; `None` when the run has not finished.
+/// Reads the result in a run's folder, as [`RunResult`] or more; `None` when the run has not finished.
 ///
 /// # Errors
 /// [`ResultError`] when it cannot be read.
-pub fn read_result(folder: &Path) -> Result<Option<RunResult>, ResultError> {
+pub fn read_result<T: DeserializeOwned>(folder: &Path) -> Result<Option<T>, ResultError> {
     let path = folder.join("result.json");
     match std::fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|source| ResultError::Format { path, source }),

@@ -17,12 +17,13 @@ use crate::system::rmlr::{DetectedPicture, MATCH_IOU};
 /// Photos scored at a time.
 const BATCH: usize = 64;
 
-/// The proposals of a photo with the annotated person first: that person with score 1, then the detected person that overlaps it most,
-/// at least half, if there is one, then everything detected that is no person.
-pub fn with_given_person(given: BBox, proposals: &[Detection], human: ObjectClass) -> Vec<Detection> {
+/// The proposals of a photo with the annotated person first: that person with score 1, then, where they are wanted, the detected person that
+/// overlaps it most, at least half, if there is one; then everything detected that is no person.
+pub fn with_given_person(given: BBox, proposals: &[Detection], human: ObjectClass, detected: bool) -> Vec<Detection> {
     let person = Detection { bbox: given, class: human, score: 1.0 };
     let (humans, objects): (Vec<_>, Vec<_>) = proposals.iter().cloned().partition(|d| d.class == human);
-    let overlap = humans.into_iter().map(|d| (d.bbox.iou(&given), d)).filter(|(iou, _)| *iou >= MATCH_IOU);
+    let overlap =
+        humans.into_iter().filter(|_| detected).map(|d| (d.bbox.iou(&given), d)).filter(|(iou, _)| *iou >= MATCH_IOU);
     let found = overlap.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, d)| d);
     [person].into_iter().chain(found).chain(objects).collect()
 }
@@ -49,13 +50,9 @@ pub fn with_one_person(picture: &DetectedPicture, people: People, human: ObjectC
     let kept: Vec<usize> = [person].into_iter().chain(persons..picture.entities.len()).collect();
     let rows: Vec<i64> = kept.iter().map(|&i| i as i64).collect();
     Some(DetectedPicture {
-        number: picture.number,
-        original: picture.original,
-        input: picture.input,
-        feature: picture.feature.shallow_clone(),
-        covered: picture.covered,
         entities: kept.iter().map(|&i| picture.entities[i].clone()).collect(),
         tokens: picture.tokens.index_select(0, &Tensor::from_slice(&rows)),
+        ..picture.shallow_clone()
     })
 }
 

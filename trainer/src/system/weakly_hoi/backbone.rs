@@ -111,14 +111,16 @@ impl PhotoBackbone {
 
     /// Maps `[B, C, h, w]` of pictures, each stretched to the networks' inputs. Every cell stands for an equal part of the picture.
     pub fn maps(&self, pictures: &[&RgbImage]) -> Tensor {
-        no_grad(|| {
-            let maps: Vec<Tensor> = self
-                .readers
-                .iter()
-                .map(|r| r.network.network.map(&r.input(pictures).to_device(self.device), false))
+        // One picture's maps fit into a processor's cache, several do not.
+        let together = if self.device == Device::Cpu { 1 } else { pictures.len().max(1) };
+        let map = |reader: &Reader| {
+            let parts: Vec<Tensor> = pictures
+                .chunks(together)
+                .map(|part| reader.network.network.map(&reader.input(part).to_device(self.device), false))
                 .collect();
-            Tensor::cat(&maps, 1).to_device(Device::Cpu)
-        })
+            Tensor::cat(&parts, 0)
+        };
+        no_grad(|| Tensor::cat(&self.readers.iter().map(map).collect::<Vec<_>>(), 1).to_device(Device::Cpu))
     }
 }
 

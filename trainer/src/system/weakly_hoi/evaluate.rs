@@ -3,7 +3,7 @@
 use hoi_runtime::detector::Detection;
 use hoi_runtime::vocabulary::Vocabulary;
 use indicatif::ProgressBar;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::example::WeakExample;
 use super::model::WeaklyModel;
@@ -52,7 +52,7 @@ pub fn average_precisions(
 }
 
 /// Who uses an object, of two persons that both could.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Users {
     /// Scenes in which both persons and the object were detected.
     pub scenes: usize,

@@ -120,6 +120,19 @@ impl WeakExample {
         }
     }
 
+    /// The same example; tensors are shared.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            picture: self.picture.shallow_clone(),
+            pairs: self.pairs.clone(),
+            cut: self.cut,
+            labels: self.labels.clone(),
+            entity_shares: self.entity_shares.shallow_clone(),
+            union_shares: self.union_shares.shallow_clone(),
+            spatial: self.spatial.shallow_clone(),
+        }
+    }
+
     /// Class of a pair's object; `None` for a human alone.
     pub fn object_class(&self, pair: &HumanObjectPair) -> Option<ObjectClass> {
         (!pair.is_alone()).then(|| self.picture.entities[pair.object].class)

@@ -11,6 +11,7 @@ mod actions;
 mod artifact;
 mod backbone;
 mod config;
+mod estimate;
 mod evaluate;
 mod example;
 mod loss;
@@ -30,6 +31,7 @@ pub use backbone::{BackboneError, PhotoBackbone, backbone_key};
 pub use config::{
     BankStart, Knowledge, OverPairs, Pooling, SelfTaught, WeaklyConfig, WeaklyParts, WeaklyRow, WeaklyShape,
 };
+pub use estimate::{AnsweredPhoto, Estimate, folds};
 pub use evaluate::{Users, average_precisions, users};
 pub use example::{InteractionTable, MAX_PAIRS, WeakBatch, WeakExample, relative_shares};
 pub use loss::WeaklyLosses;

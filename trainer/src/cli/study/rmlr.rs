@@ -1,21 +1,19 @@
-//! `hoi-train study rmlr`: one command from a detector to docs/results/rmlr.md.
+//! From a detector to docs/results/rmlr.md.
 
-use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
-use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Value, json};
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use serde_json::json;
 use tch::Device;
 
-use super::detected::Detector;
-use super::rmlr::TEXT_ENCODER;
-use super::run::command_line;
+use super::{Job, detector_command, machine, make_all, options, path};
+use crate::cli::detected::Detector;
+use crate::cli::rmlr::TEXT_ENCODER;
+use crate::cli::run::command_line;
 use crate::dataset::PictureSet;
 use crate::dataset::rendered::{RenderedConfig, RenderedScenes, Split, interference, same_place};
 use crate::export::write_beside;
@@ -29,22 +27,8 @@ const CLAIM_SCENES: usize = 300;
 /// Seed of the claims' scenes: none that anything was trained on.
 const CLAIM_SEED: u64 = 1_000;
 
-#[derive(Debug, Subcommand)]
-pub(super) enum Study {
-    /// Every row of RmLR's Table 2 on rendered scenes, over several seeds, and the measurements behind its Figures 1 and 4
-    Rmlr(RmlrStudy),
-}
-
-impl Study {
-    pub(super) fn run(self) -> anyhow::Result<()> {
-        match self {
-            Study::Rmlr(study) => study.run(),
-        }
-    }
-}
-
 #[derive(Debug, Args)]
-pub(super) struct RmlrStudy {
+pub(in crate::cli) struct RmlrStudy {
     /// The frozen detector: the folder that `hoi-train detr` wrote
     #[arg(long, value_name = "DIR")]
     detector: PathBuf,
@@ -74,26 +58,6 @@ pub(super) struct RmlrStudy {
     with: String,
 }
 
-/// A run to be made.
-struct Job {
-    name: String,
-    folder: PathBuf,
-    arguments: Vec<String>,
-}
-
-fn first_line_of(path: &str, key: &str) -> Option<String> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let line = text.lines().find(|l| l.starts_with(key))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
-}
-
-/// Processor and number of cores, for the report.
-fn machine() -> String {
-    let model = first_line_of("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{cores} cores of {model}")
-}
-
 impl RmlrStudy {
     fn jobs(&self) -> Vec<Job> {
         let rows = self.rows.clone().unwrap_or_else(|| Row::ALL.to_vec());
@@ -107,18 +71,15 @@ impl RmlrStudy {
             }));
             for (name, own) in names {
                 let folder = self.out.join(format!("{name}-{seed}"));
-                let path = |p: &Path| p.to_string_lossy().into_owned();
                 let mut arguments = vec!["rmlr".to_owned()];
-                for (key, value) in [
+                arguments.extend(options(&[
                     ("--detector", path(&self.detector)),
                     ("--text-encoder", path(&self.text_encoder)),
                     ("--cache", path(&self.out.join("detections"))),
                     ("--out", path(&folder)),
                     ("--split", self.split.name().to_owned()),
                     ("--seed", seed.to_string()),
-                ] {
-                    arguments.extend([key.to_owned(), value]);
-                }
+                ]));
                 arguments.extend(own);
                 arguments.extend(self.with.split_whitespace().map(str::to_owned));
                 jobs.push(Job { name, folder, arguments });
@@ -127,62 +88,12 @@ impl RmlrStudy {
         jobs
     }
 
-    /// Makes one run in a process of its own, unless it is there.
-    fn make(job: &Job) -> anyhow::Result<RunResult> {
-        if let Some(done) = read_result(&job.folder)? {
-            return Ok(done);
-        }
-        std::fs::create_dir_all(&job.folder)
-            .with_context(|| format!("cannot make the folder {}", job.folder.display()))?;
-        let program = std::env::current_exe().context("cannot find this program")?;
-        let said = Command::new(program)
-            .args(&job.arguments)
-            .args(job.folder.join("checkpoint.json").exists().then_some("--resume"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .output()
-            .with_context(|| format!("cannot start the run of {}", job.folder.display()))?;
-        if !said.status.success() {
-            bail!("the run of {} failed: {}", job.folder.display(), String::from_utf8_lossy(&said.stderr).trim());
-        }
-        read_result(&job.folder)?.with_context(|| format!("the run of {} left no result", job.folder.display()))
-    }
-
-    fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run(self) -> anyhow::Result<()> {
         let began = Instant::now();
         std::fs::create_dir_all(&self.out).with_context(|| format!("cannot make the folder {}", self.out.display()))?;
-        let jobs = self.jobs();
-        let mut results: Vec<(String, RunResult)> = Vec::new();
-        // The first run fills the cache of detections that all others read.
-        let (first, rest) = jobs.split_first().context("nothing to run")?;
-        results.push((first.name.clone(), Self::make(first)?));
-        let queue = Mutex::new(rest.iter().collect::<VecDeque<&Job>>());
-        let done = Mutex::new(Vec::new());
-        let next = || queue.lock().ok().and_then(|mut queue| queue.pop_front());
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.jobs.max(1))
-                .map(|_| {
-                    scope.spawn(|| {
-                        while let Some(job) = next() {
-                            let result = Self::make(job)?;
-                            eprintln!(
-                                "{} seed {}: mAP {:.2} in {:.0} s",
-                                result.row, result.seed, result.map, result.seconds
-                            );
-                            if let Ok(mut done) = done.lock() {
-                                done.push((job.name.clone(), result));
-                            }
-                        }
-                        anyhow::Ok(())
-                    })
-                })
-                .collect();
-            for worker in workers {
-                worker.join().map_err(|_| anyhow::anyhow!("a run's thread stopped"))??;
-            }
-            anyhow::Ok(())
+        let results: Vec<(String, RunResult)> = make_all(&self.jobs(), self.jobs, |_, result: &RunResult| {
+            format!("{} seed {}: mAP {:.2} in {:.0} s", result.row, result.seed, result.map, result.seconds)
         })?;
-        results.extend(done.into_inner().unwrap_or_default());
         let text = self.write(&results, began.elapsed().as_secs_f64())?;
         write_beside(&self.out.join("report.md"), text.as_bytes())?;
         if let Some(report) = &self.report {
@@ -236,24 +147,17 @@ impl RmlrStudy {
                 100.0 * boxes / full.max(1e-9)
             );
         }
-        if let Some(command) = self.detector_command() {
+        if let Some(command) = detector_command(&self.detector) {
             let _ = writeln!(text, "\nThe detector: `{command}`.");
         }
         text.push_str(&self.claims()?);
         Ok(text)
     }
 
-    /// How the detector was trained, by its own record.
-    fn detector_command(&self) -> Option<String> {
-        let text = std::fs::read(self.detector.join("config.json")).ok()?;
-        let record: Value = serde_json::from_slice(&text).ok()?;
-        Some(record["training"]["command"].as_str()?.to_owned())
-    }
-
     /// Figures 1 and 4 with the full row's first seed.
     fn claims(&self) -> anyhow::Result<String> {
         let folder = self.out.join("full-0");
-        if read_result(&folder)?.is_none() {
+        if read_result::<RunResult>(&folder)?.is_none() {
             return Ok(String::new());
         }
         let detector = Detector::load(&self.detector, Device::Cpu)?;
