@@ -28,4 +28,5 @@ mod training;
 mod v_coco_data;
 mod weakly;
 mod weakly_export;
+mod weakly_photos;
 mod weights;

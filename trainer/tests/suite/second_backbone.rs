@@ -20,7 +20,7 @@ use hoi_trainer::network::efficientnet_lite::{
     BatchNorm, EfficientNetLite, EfficientNetLiteConfig, INPUT_MEAN, INPUT_STD,
 };
 use hoi_trainer::system::weakly_hoi::{
-    InteractionTable, SelfTaught, WeaklyConfig, WeaklyModel, WeaklyRow, WeaklyShape,
+    InteractionTable, Pooling, SelfTaught, WeaklyConfig, WeaklyModel, WeaklyRow, WeaklyShape,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -99,6 +99,7 @@ fn head(backbone: &SecondBackbone, base: &ModelBundle) -> HeadPart {
     let interactions = InteractionTable::of(vocabulary).len() as i64;
     let feature = backbone.feature(&base.manifest().detector.input);
     let shape = WeaklyShape {
+        tokens: 0,
         map_channels: feature[2] as i64,
         width: 12,
         pool_heads: 4,
@@ -108,11 +109,19 @@ fn head(backbone: &SecondBackbone, base: &ModelBundle) -> HeadPart {
     };
     let row = WeaklyRow::Full;
     let self_taught = SelfTaught::default();
-    let config = WeaklyConfig { shape, parts: row.parts(), bank: row.bank(), encoder: "none".into(), self_taught };
+    let config = WeaklyConfig {
+        shape,
+        pooling: Pooling::Attention,
+        dropout: 0.0,
+        parts: row.parts(),
+        bank: row.bank(),
+        encoder: "none".into(),
+        self_taught,
+    };
     let bank = (Tensor::arange(interactions * 12, (Kind::Float, Device::Cpu)) * 0.37).sin().view([-1, 12]);
     let model = WeaklyModel::new(&config, vocabulary, &bank, 0, Device::Cpu);
     let tensors = model.store.variables();
-    let graph = WeaklyGraph { tensors: &tensors, shape: &config.shape, parts: &config.parts, feature };
+    let graph = WeaklyGraph::new(&config, &tensors, false, feature);
     graph.part(model.fusion_spec(vocabulary, 100)).unwrap()
 }
 

@@ -229,12 +229,13 @@ fn stanford40_section(result: &Value) -> String {
     let seconds = |key: &str| result["seconds"][key].as_f64().unwrap_or_default() / 60.0;
     let backbones: Vec<&str> = result["backbones"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     format!(
-        "\n## Stanford-40\n\n`{}`, on {} with {} threads: reading the training photos took {:.0} minutes, training {:.0}, reading and scoring the test photos {:.0}. Backbones, frozen: {}. Everything was chosen on the held-out fifth of the training list (`--actions held`). Average precision in percent.\n\n{}",
+        "\n## Stanford-40\n\n`{}`, on {} with {} threads: reading the training photos took {:.0} minutes, training {:.0}, reading the test photos {:.0}, scoring them {:.1}. Backbones, frozen: {}. Everything was chosen on the held-out fifth of the training list (`--actions held`). Average precision in percent.\n\n{}",
         result["command"].as_str().unwrap_or_default(),
         result["device"].as_str().unwrap_or_default(),
         result["threads"]["read"],
         seconds("read"),
         seconds("train"),
+        seconds("read_test"),
         seconds("score"),
         backbones.join(", "),
         actions_table(result)

@@ -1,6 +1,7 @@
 //! Photos: who proposes, which backbone reads them, and what it said before.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -13,6 +14,7 @@ use image::RgbImage;
 use tch::Device;
 
 use crate::dataset::proposals::ProposalFile;
+use crate::export::write_beside;
 use crate::system::rmlr::{CacheWriter, DetectedPicture, LabelledDetections, read_cache};
 use crate::system::run::progress_bar;
 use crate::system::weakly_hoi::{BundleProposer, PhotoBackbone, PhotoReader, Proposer, backbone_key, in_order};
@@ -37,6 +39,17 @@ pub(super) struct PhotoSetting {
     pub(super) key: String,
     device: Device,
 }
+
+/// Photos as they were read.
+pub(super) struct PhotosRead {
+    /// As they are and, where that was wanted, mirrored.
+    pub(super) views: Vec<Vec<DetectedPicture>>,
+    /// How long that took, when it was done.
+    pub(super) seconds: f64,
+}
+
+/// In a cache: how long reading took.
+const READING_FILE: &str = "reading.json";
 
 /// Photos to be read.
 pub(super) struct PhotoList<'a, O, E> {
@@ -104,7 +117,7 @@ impl PhotoSetting {
         vocabulary: &Vocabulary,
         threads: usize,
         cache: Option<&Path>,
-    ) -> anyhow::Result<Vec<Vec<DetectedPicture>>>
+    ) -> anyhow::Result<PhotosRead>
     where
         O: Fn(usize) -> anyhow::Result<RgbImage> + Sync,
         E: Fn(usize, &RgbImage) -> anyhow::Result<Vec<Detection>> + Sync,
@@ -114,19 +127,24 @@ impl PhotoSetting {
         let folders: Option<Vec<PathBuf>> =
             cache.map(|cache| views.iter().map(|view| cache.join(format!("{}{view}", list.name))).collect());
         if let Some(folders) = &folders {
-            let mut found = Vec::new();
             for folder in folders {
                 std::fs::create_dir_all(folder)
                     .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            }
+            let mut found = Vec::new();
+            for folder in folders {
                 let Some(pictures) = read_cache(folder, &key)? else { break };
                 found.push(pictures.into_iter().map(|p| p.picture).collect());
             }
             if found.len() == views.len() {
-                return Ok(found);
+                let seconds = std::fs::read(folders[0].join(READING_FILE)).ok();
+                let seconds = seconds.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+                return Ok(PhotosRead { views: found, seconds });
             }
         }
         let mut writers: Vec<CacheWriter> =
             folders.iter().flatten().map(|folder| CacheWriter::new(folder, &key)).collect();
+        let began = Instant::now();
         let progress = progress_bar();
         progress.set_length(list.count as u64);
         progress.set_message(format!("reading {}", list.name));
@@ -154,6 +172,10 @@ impl PhotoSetting {
                 anyhow::Ok(())
             },
         )?;
+        let seconds = began.elapsed().as_secs_f64();
+        if let Some(folder) = folders.iter().flatten().next() {
+            write_beside(&folder.join(READING_FILE), serde_json::to_string(&seconds)?.as_bytes())?;
+        }
         for writer in writers {
             writer.finish()?;
         }
@@ -161,6 +183,6 @@ impl PhotoSetting {
         if seen.iter().any(|view| view.len() != list.count) {
             bail!("reading {} stopped early", list.name);
         }
-        Ok(seen)
+        Ok(PhotosRead { views: seen, seconds })
     }
 }

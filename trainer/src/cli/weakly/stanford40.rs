@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::WeaklyArguments;
-use super::photos::{PhotoList, PhotoSetting};
+use super::photos::{PhotoList, PhotoSetting, PhotosRead};
 use crate::cli::run::command_line;
 use crate::dataset::proposals::ProposalRule;
 use crate::dataset::stanford40::{ACTIONS, ActionSplit, Stanford40, vocabulary};
@@ -63,6 +63,7 @@ struct ReadPhotos {
     set: Stanford40,
     views: Vec<Vec<DetectedPicture>>,
     capped: usize,
+    seconds: f64,
 }
 
 impl WeaklyArguments {
@@ -100,8 +101,9 @@ impl WeaklyArguments {
             },
             mirror: split != ActionSplit::Test,
         };
-        let views = setting.read(&list, &vocabulary, self.run.loader_threads(), self.scenes.cache.as_deref())?;
-        Ok(ReadPhotos { views, capped: capped.into_inner(), set })
+        let PhotosRead { views, seconds } =
+            setting.read(&list, &vocabulary, self.run.loader_threads(), self.scenes.cache.as_deref())?;
+        Ok(ReadPhotos { views, capped: capped.into_inner(), seconds, set })
     }
 
     pub(super) fn run_stanford40(self, root: &Path) -> anyhow::Result<()> {
@@ -120,7 +122,6 @@ impl WeaklyArguments {
         let part = self.stanford40.actions;
         let fit = self.read_actions(root, ActionSplit::Fit, "fit", &setting)?;
         let held = self.read_actions(root, ActionSplit::Held, "held", &setting)?;
-        let reading = began.elapsed().as_secs_f64();
         let human = vocabulary.human();
         let example = |picture: &DetectedPicture, action: usize, people| {
             let labels = action_labels(action, &vocabulary);
@@ -174,7 +175,6 @@ impl WeaklyArguments {
         let cut: usize = copies[0].iter().map(|e| e.cut).sum();
         drop(copies);
 
-        let scoring = Instant::now();
         let test = match part {
             ActionPart::Held => None,
             ActionPart::Test => Some(self.read_actions(root, ActionSplit::Test, "test", &setting)?),
@@ -187,8 +187,10 @@ impl WeaklyArguments {
             let found = examples.iter().filter(|e| e.0.is_some()).count();
             (action_precisions(&model, &examples, &vocabulary, power), found)
         };
+        let scoring = Instant::now();
         let (given, _) = precisions(People::Given, 0.0);
         let (detected, found) = precisions(People::Detected, PRIOR_POWER);
+        let scored_in = scoring.elapsed().as_secs_f64();
         let per_action: Vec<Value> = ACTIONS
             .iter()
             .enumerate()
@@ -212,8 +214,8 @@ impl WeaklyArguments {
             "backbones": backbone.names(),
             "device": format!("{device:?}"),
             "threads": {"read": self.run.loader_threads(), "train": tch::get_num_threads()},
-            "seconds": {"read": reading, "train": training, "score": scoring.elapsed().as_secs_f64(),
-                "all": began.elapsed().as_secs_f64()},
+            "seconds": {"read": fit.seconds + held.seconds, "train": training, "read_test": test.as_ref().map(|t| t.seconds),
+                "score": scored_in, "all": began.elapsed().as_secs_f64()},
             "epochs": log,
             "command": command_line(),
         });

@@ -16,8 +16,8 @@ const LEAST_SHARE: f32 = 1e-30;
 pub(super) enum Pool {
     /// Keys of the cells, `[heads, C / heads, h * w]`, and values, `[heads, h * w, C / heads]`.
     Attention { keys: String, values: String },
-    /// The cells themselves.
-    Mean,
+    /// Features of the cells, `[h * w, D]`: a mean of features is the feature of the mean.
+    Mean { features: String },
 }
 
 /// A linear layer over standardised rows `x` `[K, inputs]`, as one linear layer: `(x - centre) / spread` goes into weight and bias.
@@ -48,7 +48,7 @@ impl WeaklyGraph<'_> {
         let flat = graph.reshape("feature", &[channels, cells], "cells.flat");
         let flat = graph.transpose(&flat, &[1, 0], "cells");
         if self.pooling == Pooling::Mean {
-            return Ok(Pool::Mean);
+            return Ok(Pool::Mean { features: projection(graph, &flat, "pool", channels, "cells.feature")? });
         }
         let grid = self.shape.pool_grid;
         let table = graph.weights.take("pool.positional_embedding", &[1 + grid * grid, channels])?;
@@ -64,6 +64,29 @@ impl WeaklyGraph<'_> {
         Ok(Pool::Attention { keys: split("k_proj", &[1, 2, 0])?, values: split("v_proj", &[1, 0, 2])? })
     }
 
+    /// Means `[K, width]` of rows `x` `[h * w, width]`, weighted with the shares; that of the whole map for a part that sees nothing.
+    fn mean(
+        &self,
+        graph: &mut NetworkGraph,
+        x: &str,
+        masks: &str,
+        name: &str,
+        what: &str,
+    ) -> Result<String, ExportError> {
+        let cells = (self.feature[0] * self.feature[1]) as i64;
+        let part = |what: &str| format!("{name}.{what}");
+        let whole =
+            graph.constant("cells.each", &Tensor::full([1, cells], 1.0 / cells as f64, (Kind::Float, Device::Cpu)))?;
+        let whole = graph.op("MatMul", &[&whole, x], &part("whole"), vec![]);
+        let ones = graph.constant("cells.ones", &Tensor::ones([cells, 1], (Kind::Float, Device::Cpu)))?;
+        let sum = graph.op("MatMul", &[masks, &ones], &part("sum"), vec![]);
+        let one = graph.scalar("one", 1.0);
+        let missing = graph.op("Sub", &[&one, &sum], &part("missing"), vec![]);
+        let rest = graph.op("Mul", &[&missing, &whole], &part("rest"), vec![]);
+        let seen = graph.op("MatMul", &[masks, x], &part("seen"), vec![]);
+        Ok(graph.op("Add", &[&seen, &rest], &part(what), vec![]))
+    }
+
     /// Features `[K, D]` of the parts whose shares of the cells are `masks` `[K, h * w]`, each row's sum 1, or 0 where it sees nothing.
     pub(super) fn pooled(
         &self,
@@ -76,20 +99,11 @@ impl WeaklyGraph<'_> {
         let (cells, heads) = (rows * columns, self.shape.pool_heads);
         let depth = channels / heads;
         let part = |what: &str| format!("{name}.{what}");
-        // The mean: weighted with the shares, or that of the whole map for a part that sees nothing.
-        let whole =
-            graph.constant("cells.each", &Tensor::full([1, cells], 1.0 / cells as f64, (Kind::Float, Device::Cpu)))?;
-        let whole = graph.op("MatMul", &[&whole, "cells"], &part("whole"), vec![]);
-        let ones = graph.constant("cells.ones", &Tensor::ones([cells, 1], (Kind::Float, Device::Cpu)))?;
-        let sum = graph.op("MatMul", &[masks, &ones], &part("sum"), vec![]);
-        let one = graph.scalar("one", 1.0);
-        let missing = graph.op("Sub", &[&one, &sum], &part("missing"), vec![]);
-        let rest = graph.op("Mul", &[&missing, &whole], &part("rest"), vec![]);
-        let seen = graph.op("MatMul", &[masks, "cells"], &part("seen"), vec![]);
-        let mean = graph.op("Add", &[&seen, &rest], &part("mean"), vec![]);
-        let Pool::Attention { keys, values } = pool else {
-            return projection(graph, &mean, "pool", channels, &part("feature"));
+        let (keys, values) = match pool {
+            Pool::Mean { features } => return self.mean(graph, features, masks, name, "feature"),
+            Pool::Attention { keys, values } => (keys, values),
         };
+        let mean = self.mean(graph, "cells", masks, name, "mean")?;
         // The mean asks.
         let own = graph.op("Add", &[&mean, "pool.position"], &part("own"), vec![]);
         let mut split = |projection: &str| -> Result<String, ExportError> {

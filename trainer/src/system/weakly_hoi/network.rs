@@ -69,8 +69,13 @@ impl Projection {
         }
     }
 
+    /// Of rows `x` `[B, K, inputs]`; what `dropout` takes away it takes from all rows of a picture.
     fn forward(&self, x: &Tensor, dropout: f64) -> Tensor {
-        ((x - &self.centre) / &self.spread).dropout(dropout, dropout > 0.0).apply(&self.out)
+        let mut x = (x - &self.centre) / &self.spread;
+        if dropout > 0.0 {
+            x *= x.narrow(1, 0, 1).ones_like().dropout(dropout, true);
+        }
+        x.apply(&self.out)
     }
 
     /// Takes mean and deviation from rows `[n, inputs]`.
@@ -91,12 +96,12 @@ enum Pool {
     Mean(Projection),
 }
 
-/// Means `[B, K, C]` of the cells of a map `[B, C, h, w]`, weighted with shares `[B, K, h * w]`; the mean of the whole picture, which is
-/// row 0, for a part that sees nothing.
-fn means(map: &Tensor, shares: &Tensor) -> Tensor {
+/// Means `[B, K, C]` of cells `[B, h * w, C]`, weighted with shares `[B, K, h * w]`; the mean of the whole picture, which is row 0, for a part
+/// that sees nothing.
+fn means(cells: &Tensor, shares: &Tensor) -> Tensor {
     let total = shares.sum_dim_intlist([2i64].as_slice(), true, Kind::Float);
     let seen = total.gt(0.0);
-    let weighted = shares.matmul(&map.flatten(2, 3).transpose(1, 2)) / total.where_self(&seen, &total.ones_like());
+    let weighted = shares.matmul(cells) / total.where_self(&seen, &total.ones_like());
     weighted.where_self(&seen, &weighted.narrow(1, 0, 1))
 }
 
@@ -130,6 +135,31 @@ fn cosines(x: &Tensor, bank: &Tensor) -> Tensor {
 fn gather(x: &Tensor, index: &Tensor) -> Tensor {
     let width = x.size()[2];
     x.gather(1, &index.unsqueeze(-1).expand([-1, -1, width], false), false)
+}
+
+/// Where the pairs of a batch stand among its rows, filling left out.
+struct PairList {
+    rows: Tensor,
+    size: [i64; 2],
+}
+
+impl PairList {
+    fn new(filling: &Tensor) -> Self {
+        let rows = filling.logical_not().view([-1]).nonzero().squeeze_dim(1);
+        Self { rows, size: [filling.size()[0], filling.size()[1]] }
+    }
+
+    /// `[B, P, D]` to `[pairs, D]`.
+    fn take(&self, x: &Tensor) -> Tensor {
+        x.flatten(0, 1).index_select(0, &self.rows)
+    }
+
+    /// `[pairs, D]` to `[B, P, D]`, zeros where filling is.
+    fn put(&self, x: &Tensor) -> Tensor {
+        let ([pictures, most], width) = (self.size, x.size()[1]);
+        let all = Tensor::zeros([pictures * most, width], (x.kind(), x.device()));
+        all.index_copy(0, &self.rows, x).view([pictures, most, width])
+    }
 }
 
 impl WeaklyNetwork {
@@ -177,7 +207,15 @@ impl WeaklyNetwork {
         let shares = Tensor::cat(&[&whole, &batch.entity_shares, &batch.union_shares], 1);
         match &self.pool {
             Pool::Attention(pool) => pool.masked(&batch.feature, &shares, Some(&batch.sizes)),
-            Pool::Mean(projection) => projection.forward(&means(&batch.feature, &shares), dropout),
+            Pool::Mean(projection) => {
+                let cells = batch.feature.flatten(2, 3).transpose(1, 2);
+                // Both are linear, and shares add up to 1: whichever has fewer rows goes first through the wide layer.
+                if shares.size()[1] > cells.size()[1] {
+                    means(&projection.forward(&cells, dropout), &shares)
+                } else {
+                    projection.forward(&means(&cells, &shares), dropout)
+                }
+            }
         }
     }
 
@@ -185,7 +223,8 @@ impl WeaklyNetwork {
     pub fn standardise(&self, batch: &WeakBatch) {
         no_grad(|| {
             if let Pool::Mean(projection) = &self.pool {
-                projection.standardise(&means(&batch.feature, &batch.cells.unsqueeze(1)).squeeze_dim(1));
+                let cells = batch.feature.flatten(2, 3).transpose(1, 2);
+                projection.standardise(&means(&cells, &batch.cells.unsqueeze(1)).squeeze_dim(1));
             }
             if let Some(look) = &self.look {
                 let humans = batch.tokens.flatten(0, 1);
@@ -201,7 +240,7 @@ impl WeaklyNetwork {
         Some(cosines(whole, bank) * scale.exp() + offset)
     }
 
-    /// v_meta of the pairs (eq. 1), from the union features `[B, P, D]`. No gradient reaches the bank.
+    /// v_meta of the pairs (eq. 1), from the union features `[.., D]`. No gradient reaches the bank.
     fn meta(&self, mode: Knowledge, union: &Tensor) -> Tensor {
         let (Some(bank), Some(scale)) = (&self.bank, &self.scale) else { return union.shallow_clone() };
         let bank = bank.detach();
@@ -214,7 +253,7 @@ impl WeaklyNetwork {
                 &each / each.sum_dim_intlist([-1i64].as_slice(), true, Kind::Float)
             }
             Knowledge::Uniform => {
-                let mean = bank.mean_dim([0i64].as_slice(), true, Kind::Float).unsqueeze(0);
+                let mean = bank.mean_dim([0i64].as_slice(), true, Kind::Float);
                 return mean.expand_as(union);
             }
         };
@@ -246,17 +285,21 @@ impl WeaklyNetwork {
             human += gather(&look.forward(&batch.tokens, dropout), &batch.human_index);
         }
         let object = whole.where_self(&alone, &gather(&each, &batch.object_index));
-        let spatial = self.spatial.forward(&batch.spatial, 0.0).relu();
-        let mut pairs = self.pair.forward(&Tensor::cat(&[human, object, spatial], -1), dropout);
+        // Filling costs nothing from here on: the pairs of all pictures are one list.
+        let list = PairList::new(&batch.filling);
+        let spatial = self.spatial.forward(&list.take(&batch.spatial), 0.0).relu();
+        let parts = [list.take(&human), list.take(&object), spatial];
+        let mut pairs = self.pair.forward(&Tensor::cat(&parts, -1), dropout);
         if let Some((mode, knowledge)) = &self.knowledge {
-            let union = whole.where_self(&alone, &union);
+            let union = list.take(&whole.where_self(&alone, &union));
             pairs = knowledge.forward(&(pairs + self.meta(*mode, &union)), dropout);
         }
+        let related = self.related.as_ref().map(|related| related.forward(&pairs, dropout));
         WeaklyOutput {
             image: self.recognise(&whole.squeeze_dim(1)),
-            verbs: self.verbs.forward(&pairs, dropout),
-            relatedness: self.related.as_ref().map(|related| related.forward(&pairs, dropout).squeeze_dim(-1)),
-            pairs,
+            verbs: list.put(&self.verbs.forward(&pairs, dropout)),
+            relatedness: related.map(|related| list.put(&related).squeeze_dim(-1)),
+            pairs: list.put(&pairs),
         }
     }
 

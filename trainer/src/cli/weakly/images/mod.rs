@@ -19,7 +19,7 @@ use tch::{Device, Tensor};
 
 use self::report::ImagesReport;
 use super::WeaklyArguments;
-use super::photos::PhotoList;
+use super::photos::{PhotoList, PhotosRead};
 use crate::cli::run::command_line;
 use crate::dataset::ImageLabel;
 use crate::dataset::labelled_folders::{KnownInteractions, LabelledFolders};
@@ -58,9 +58,12 @@ pub(super) struct ImagesArguments {
     f16_weights: bool,
 }
 
-/// The same on the board and in training: a photo's proposals, at most 15 persons and 15 others.
+/// Persons, and other things, of a photo at most: every pair is paid for on the board.
+const MOST: usize = 8;
+
+/// The same on the board and in training: a photo's proposals, the best of each side.
 fn pairing(rule: ProposalRule) -> PairingSpec {
-    let bounds = Bounds { min: 0, max: 15 };
+    let bounds = Bounds { min: 0, max: MOST };
     PairingSpec { nms_iou: rule.nms_iou, min_score: rule.min_score, humans: bounds, objects: bounds }
 }
 
@@ -190,7 +193,7 @@ impl WeaklyArguments {
             known = known.with_vocabulary_file(file).context("reading --vocabulary")?;
         }
         let folders = LabelledFolders::read(root, &known)?;
-        eprint!("{}", folders.summary);
+        eprintln!("{}", folders.summary.to_string().trim_end());
         let vocabulary = folders.vocabulary();
         let encoder = TextEncoder::load(&self.method.text_encoder, device).context("loading the text encoder")?;
         let file = self.backbone_file()?;
@@ -220,7 +223,8 @@ impl WeaklyArguments {
             },
             mirror: true,
         };
-        let mut views = setting.read(&list, vocabulary, self.run.loader_threads(), self.scenes.cache.as_deref())?;
+        let PhotosRead { mut views, .. } =
+            setting.read(&list, vocabulary, self.run.loader_threads(), self.scenes.cache.as_deref())?;
         let reading = began.elapsed().as_secs_f64();
         let mut example = |view: usize| -> Vec<WeakExample> {
             let pictures = std::mem::take(&mut views[view]).into_iter().zip(&folders.photos);
@@ -229,7 +233,7 @@ impl WeaklyArguments {
         let copies = [example(0), example(1)];
 
         let config = self.run.config(RunConfig {
-            epochs: 30,
+            epochs: 20,
             batch: 32,
             learning_rate: 1e-3,
             weight_decay: 0.05,

@@ -105,7 +105,7 @@ impl ImagesReport<'_> {
             Some(estimate) => self.expectation(&mut text, estimate),
         }
         text.push_str("\n## Photos\n\n");
-        let _ = writeln!(text, "```\n{}```", self.folders.summary);
+        let _ = writeln!(text, "```\n{}\n```", self.folders.summary.to_string().trim_end());
         text.push_str(&self.proposals());
         text
     }
