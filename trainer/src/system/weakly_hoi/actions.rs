@@ -125,3 +125,105 @@ pub fn action_precisions(
     }
     ranked.iter().map(|list| ranking_precision(list)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use hoi_runtime::geometry::Size;
+    use ndarray::{Array1, Array2};
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::dataset::stanford40::vocabulary;
+
+    const GIVEN: BBox = BBox { x1: 10.0, y1: 10.0, x2: 50.0, y2: 90.0 };
+
+    fn detection(vocabulary: &Vocabulary, class: &str, bbox: [f32; 4], score: f32) -> Detection {
+        let [x1, y1, x2, y2] = bbox;
+        Detection { bbox: BBox::new(x1, y1, x2, y2), class: vocabulary.object(class).unwrap(), score }
+    }
+
+    fn picture(entities: Vec<Detection>) -> DetectedPicture {
+        let size = Size::new(100, 100);
+        let tokens: Vec<f32> = (0..entities.len()).map(|i| i as f32).collect();
+        DetectedPicture {
+            number: 0,
+            original: size,
+            input: size,
+            feature: Tensor::zeros([2, 4, 4], (Kind::Float, Device::Cpu)),
+            covered: size,
+            tokens: Tensor::from_slice(&tokens).view([-1, 1]),
+            entities,
+        }
+    }
+
+    #[test]
+    fn the_person_is_the_given_one_or_the_one_found_there() {
+        let vocabulary = vocabulary().unwrap();
+        let human = vocabulary.human();
+        let found = [
+            detection(&vocabulary, "person", [60.0, 10.0, 95.0, 90.0], 0.9),
+            detection(&vocabulary, "person", [12.0, 12.0, 52.0, 90.0], 0.7),
+            detection(&vocabulary, "bicycle", [5.0, 50.0, 60.0, 95.0], 0.8),
+        ];
+        let entities = with_given_person(GIVEN, &found, human, true);
+        assert_eq!(entities.iter().map(|e| e.score).collect::<Vec<_>>(), [1.0, 0.7, 0.8]);
+        assert_eq!(with_given_person(GIVEN, &found, human, false).len(), 2);
+        let all = picture(entities);
+        let given = with_one_person(&all, People::Given, human).unwrap();
+        let detected = with_one_person(&all, People::Detected, human).unwrap();
+        assert_eq!((given.entities[0].score, detected.entities[0].score), (1.0, 0.7));
+        assert_eq!((given.tokens.double_value(&[0, 0]), given.tokens.double_value(&[1, 0])), (0.0, 2.0));
+        assert_eq!((detected.tokens.double_value(&[0, 0]), detected.tokens.double_value(&[1, 0])), (1.0, 2.0));
+        let far = picture(with_given_person(GIVEN, &found[..1], human, true));
+        assert!(with_one_person(&far, People::Detected, human).is_none());
+    }
+
+    #[test]
+    fn scores_by_hand() {
+        let vocabulary = vocabulary().unwrap();
+        let entities = vec![
+            detection(&vocabulary, "person", [10.0, 10.0, 50.0, 90.0], 0.5),
+            detection(&vocabulary, "bicycle", [5.0, 50.0, 60.0, 95.0], 0.8),
+            detection(&vocabulary, "horse", [5.0, 50.0, 60.0, 95.0], 0.8),
+        ];
+        let example = WeakExample::new(picture(entities), Vec::new(), &vocabulary);
+        // Bicycle, horse, alone.
+        assert_eq!(example.pairs.len(), 3);
+        let ride = vocabulary.verb("ride").unwrap();
+        let mut logits = Array2::from_elem((3, vocabulary.verb_count()), -20.0f32);
+        let of_ride = [1.0f32, 0.0, 2.0];
+        (0..3).for_each(|m| logits[[m, usize::from(ride.0)]] = of_ride[m]);
+        let related = [0.0f32, 5.0, -1.0];
+        let head = HeadOutput {
+            verb_logits: logits,
+            relatedness: Some(Array1::from(related.to_vec())),
+            image_logits: Some(Array1::from(vec![0.0, 3.0])),
+        };
+        let bicycle = ImageLabel { verb: ride, object: vocabulary.object("bicycle") };
+        let horse = ImageLabel { verb: ride, object: vocabulary.object("horse") };
+        let alone = ImageLabel { verb: ride, object: None };
+        let sum: f32 = of_ride.iter().map(|z| (z - 2.0).exp()).sum();
+        let pair = |m: usize| sigmoid(2.0) * (of_ride[m] - 2.0).exp() / sum * sigmoid(related[m]);
+        let scores = action_scores(&example, &head, &[(bicycle, 0), (horse, 1), (alone, 0)], 0.0);
+        let expected = [0.5 * pair(0).max(pair(2)), sigmoid(3.0) * pair(1).max(pair(2)), 0.5 * pair(2)];
+        for (score, expected) in scores.iter().zip(expected) {
+            assert!((score - expected).abs() < 1e-6, "{scores:?}");
+        }
+        // With the detector's scores a person alone counts once, a pair twice.
+        let powered = action_scores(&example, &head, &[(bicycle, 0)], 2.0)[0];
+        assert!((powered - 0.5 * (pair(0) * 0.16).max(pair(2) * 0.25)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn photos_carry_their_action_and_its_verb() {
+        let vocabulary = vocabulary().unwrap();
+        let labels = |name: &str| {
+            let action = ACTIONS.iter().position(|a| a.0 == name).unwrap();
+            action_labels(action, &vocabulary)
+        };
+        assert_eq!(labels("riding_a_bike").len(), 2);
+        assert_eq!(labels("riding_a_bike")[1].object, None);
+        assert_eq!(labels("running").len(), 1);
+        assert!(action_label(40, &vocabulary).is_none());
+    }
+}

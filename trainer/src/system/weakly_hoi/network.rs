@@ -201,10 +201,19 @@ impl WeaklyNetwork {
         }
     }
 
-    /// Pooled features of the whole map, of every entity and of every union: `[B, 1 + N + P, D]`.
+    /// Whether pairs need the feature of their union.
+    fn asks_union(&self) -> bool {
+        self.knowledge.as_ref().is_some_and(|(mode, _)| *mode != Knowledge::Uniform)
+    }
+
+    /// Pooled features of the whole map, of every entity and, where pairs need it, of every union: `[B, 1 + N + P, D]`.
     fn features(&self, batch: &WeakBatch, dropout: f64) -> Tensor {
         let whole = batch.cells.unsqueeze(1);
-        let shares = Tensor::cat(&[&whole, &batch.entity_shares, &batch.union_shares], 1);
+        let mut parts = vec![&whole, &batch.entity_shares];
+        if self.asks_union() {
+            parts.push(&batch.union_shares);
+        }
+        let shares = Tensor::cat(&parts, 1);
         match &self.pool {
             Pool::Attention(pool) => pool.masked(&batch.feature, &shares, Some(&batch.sizes)),
             Pool::Mean(projection) => {
@@ -278,7 +287,6 @@ impl WeaklyNetwork {
         let features = self.features(batch, dropout);
         let entities = batch.entity_shares.size()[1];
         let (whole, each) = (features.narrow(1, 0, 1), features.narrow(1, 1, entities));
-        let union = features.narrow(1, 1 + entities, batch.union_shares.size()[1]);
         let alone = batch.human_index.eq_tensor(&batch.object_index).unsqueeze(-1);
         let mut human = gather(&each, &batch.human_index);
         if let Some(look) = &self.look {
@@ -291,8 +299,14 @@ impl WeaklyNetwork {
         let parts = [list.take(&human), list.take(&object), spatial];
         let mut pairs = self.pair.forward(&Tensor::cat(&parts, -1), dropout);
         if let Some((mode, knowledge)) = &self.knowledge {
-            let union = list.take(&whole.where_self(&alone, &union));
-            pairs = knowledge.forward(&(pairs + self.meta(*mode, &union)), dropout);
+            let meta = if self.asks_union() {
+                let union = features.narrow(1, 1 + entities, batch.union_shares.size()[1]);
+                self.meta(*mode, &list.take(&whole.where_self(&alone, &union)))
+            } else {
+                // The same for all pairs: only their number counts.
+                self.meta(*mode, &pairs)
+            };
+            pairs = knowledge.forward(&(pairs + meta), dropout);
         }
         let related = self.related.as_ref().map(|related| related.forward(&pairs, dropout));
         WeaklyOutput {
