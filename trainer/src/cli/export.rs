@@ -80,7 +80,7 @@ impl System {
             Self::Weakly => {
                 let (model, vocabulary, description) =
                     weakly_hoi::load_model(folder, Device::Cpu).context("loading the head")?;
-                let (tensors, config) = (model.store.variables(), model.config());
+                let (tensors, config) = (WeaklyGraph::exported(model.store.variables()), model.config());
                 let graph = WeaklyGraph::new(config, &tensors, !vocabulary.alone().is_empty(), feature);
                 let fusion = model.fusion_spec(&vocabulary, MAX_TRIPLETS);
                 let part = graph.part(fusion).context("exporting")?;

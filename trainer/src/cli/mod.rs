@@ -7,6 +7,7 @@ mod detr;
 mod eval;
 mod export;
 mod layout;
+mod photo_sets;
 mod pictures;
 mod rmlr;
 mod run;

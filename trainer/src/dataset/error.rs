@@ -94,6 +94,14 @@ pub enum DatasetError {
         /// What the decoder says.
         source: image::ImageError,
     },
+    /// A picture whose proposals cannot be had.
+    #[error("no proposals for {name}")]
+    Proposals {
+        /// The picture.
+        name: String,
+        /// What the detector or the file of proposals says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// None of the files that would do is in the folder.
     #[error("{}: no {what}: looked for {looked_for}", folder.display())]
     NothingFound {

@@ -143,6 +143,21 @@ pub enum ExportError {
         /// The name.
         name: String,
     },
+    /// A score that no rule of the runtime has.
+    #[error(
+        "rows of Table 3 that ask the prompts (abl1, abl3) cannot be exported: their scores differ from pair to pair where the rule \
+         `weakly` has one for the picture; they are for comparison in the trainer"
+    )]
+    PromptScore,
+    /// A head whose maps are of a backbone that is not the detector's.
+    #[error(
+        "the model has a backbone of its own, CLIP's, trained with it (`{prefix}.*`): no bundle can hold it, and over another map the head \
+         says nothing"
+    )]
+    OwnBackbone {
+        /// Where its weights lie.
+        prefix: &'static str,
+    },
     /// A weight that serves training alone.
     #[error("weight `{name}` belongs to training; leave everything under `{prefix}` out of what is exported")]
     TrainingOnly {

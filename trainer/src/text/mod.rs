@@ -16,5 +16,5 @@ mod tokens;
 pub use clip::{ClipTokenizer, Overlong};
 pub use encoder::{ImageText, Pooling, TextEncoder, TextOptions};
 pub use error::TextError;
-pub use prompt::{participle, prompt};
+pub use prompt::{participle, prompt, role_prompt};
 pub use serialise::sub_sentence;

@@ -1,5 +1,7 @@
 //! Interactions as prompts: "a person riding a bicycle" (Weakly-HOI, section 3.2.1 and appendix G; C10 in the HICO-DET's verb forms).
 
+use crate::dataset::v_coco::Role;
+
 /// One-syllable verbs in consonant, vowel, consonant double their last letter ("cut" gives "cutting"); so do these longer ones, whose last
 /// syllable is stressed.
 const DOUBLED: [&str; 6] = ["control", "begin", "refer", "occur", "admit", "permit"];
@@ -73,9 +75,33 @@ pub fn prompt(verb: &str, object: Option<&str>) -> String {
     parts.join(" ")
 }
 
+/// The sentence of an interaction of V-COCO, whose verbs have roles (Weakly-HOI, appendix G): "a person holding a cup" for an object that
+/// something is done to, "a person cutting with knife" for what it is done with. The verb is `action` in the form that [`prompt`] gives it,
+/// the instrument stands without an article as printed.
+pub fn role_prompt(action: &str, role: Role, object: &str) -> String {
+    match role {
+        Role::Object => prompt(action, Some(object)),
+        Role::Instrument => {
+            let noun: Vec<&str> = object.split(['_', ' ']).filter(|w| !w.is_empty()).collect();
+            format!("{} with {}", prompt(action, None), noun.join(" "))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn roles_of_v_coco() {
+        assert_eq!(role_prompt("hold", Role::Object, "cup"), "a person holding a cup");
+        assert_eq!(role_prompt("eat", Role::Object, "apple"), "a person eating an apple");
+        assert_eq!(role_prompt("cut", Role::Instrument, "knife"), "a person cutting with knife");
+        assert_eq!(
+            role_prompt("talk_on_phone", Role::Instrument, "cell phone"),
+            "a person talking on phone with cell phone"
+        );
+    }
 
     #[test]
     fn participles_by_hand() {

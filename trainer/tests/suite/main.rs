@@ -27,6 +27,8 @@ mod tiny;
 mod training;
 mod v_coco_data;
 mod weakly;
+mod weakly_data;
 mod weakly_export;
 mod weakly_photos;
+mod weakly_table_3;
 mod weights;

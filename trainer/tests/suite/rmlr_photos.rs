@@ -22,20 +22,20 @@ use tch::{Device, Tensor};
 
 use crate::command::{hoi_train, path, text};
 
-const SIDE: u32 = 96;
+pub const SIDE: u32 = 96;
 
-struct Photos {
-    folder: tempfile::TempDir,
+pub struct Photos {
+    pub folder: tempfile::TempDir,
     /// Numbers of the training pictures: three of the 5 %, one that only the 50 % have.
-    numbers: [u64; 4],
+    pub numbers: [u64; 4],
 }
 
-fn name(split: &str, number: u64) -> String {
+pub fn name(split: &str, number: u64) -> String {
     format!("HICO_{split}2015_{number:08}.jpg")
 }
 
 /// A human and an object, 1-based inclusive.
-fn boxes(i: u32) -> ([u32; 4], [u32; 4]) {
+pub fn boxes(i: u32) -> ([u32; 4], [u32; 4]) {
     ([10 + i, 10, 45 + i, 80], [40 + i, 40, 80 + i, 85])
 }
 
@@ -52,7 +52,7 @@ fn draw(path: &Path, i: u32) {
 
 impl Photos {
     /// Annotation of both splits with HICO-DET's own table: the last training picture shows an interaction that RF-UC keeps back.
-    fn write() -> Self {
+    pub fn write() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         let table = InteractionTable::published().unwrap();
@@ -104,12 +104,12 @@ impl Photos {
         Self { folder, numbers }
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// A detector with random weights that are turned up until its boxes differ.
-    fn detector(&self) -> PathBuf {
+    pub fn detector(&self) -> PathBuf {
         let vocabulary = InteractionTable::published().unwrap().vocabulary().clone();
         detector(&self.at("detector"), vocabulary)
     }
@@ -167,12 +167,12 @@ fn detector(folder: &Path, vocabulary: hoi_runtime::vocabulary::Vocabulary) -> P
     folder.to_owned()
 }
 
-fn done(output: Output) -> Value {
+pub fn done(output: Output) -> Value {
     assert!(output.status.success(), "{}", text(&output.stderr));
     serde_json::from_str(text(&output.stdout).lines().last().unwrap()).unwrap()
 }
 
-fn refused(output: Output, expected: &[&str]) {
+pub fn refused(output: Output, expected: &[&str]) {
     let error = text(&output.stderr);
     assert!(!output.status.success(), "{expected:?}");
     for part in expected {

@@ -99,8 +99,8 @@ fn head(backbone: &SecondBackbone, base: &ModelBundle) -> HeadPart {
     let interactions = InteractionTable::of(vocabulary).len() as i64;
     let feature = backbone.feature(&base.manifest().detector.input);
     let shape = WeaklyShape {
-        tokens: 0,
         map_channels: feature[2] as i64,
+        tokens: 0,
         width: 12,
         pool_heads: 4,
         pool_grid: 3,
@@ -117,11 +117,12 @@ fn head(backbone: &SecondBackbone, base: &ModelBundle) -> HeadPart {
         bank: row.bank(),
         encoder: "none".into(),
         self_taught,
+        backbone: None,
     };
     let bank = (Tensor::arange(interactions * 12, (Kind::Float, Device::Cpu)) * 0.37).sin().view([-1, 12]);
     let model = WeaklyModel::new(&config, vocabulary, &bank, 0, Device::Cpu);
     let tensors = model.store.variables();
-    let graph = WeaklyGraph::new(&config, &tensors, false, feature);
+    let graph = WeaklyGraph::new(&config, &tensors, !vocabulary.alone().is_empty(), feature);
     graph.part(model.fusion_spec(vocabulary, 100)).unwrap()
 }
 

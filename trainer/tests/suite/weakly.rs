@@ -12,12 +12,12 @@ use hoi_trainer::system::weakly_hoi::{
 use hoi_trainer::text::{TextEncoder, prompt};
 use tch::{Device, Kind, Tensor, no_grad};
 
-const PERSON: ObjectClass = ObjectClass(0);
-const BALL: ObjectClass = ObjectClass(1);
-const CUP: ObjectClass = ObjectClass(2);
-const HOLD: Verb = Verb(0);
-const KICK: Verb = Verb(1);
-const HUG: Verb = Verb(2);
+pub const PERSON: ObjectClass = ObjectClass(0);
+pub const BALL: ObjectClass = ObjectClass(1);
+pub const CUP: ObjectClass = ObjectClass(2);
+pub const HOLD: Verb = Verb(0);
+pub const KICK: Verb = Verb(1);
+pub const HUG: Verb = Verb(2);
 const WAVE: Verb = Verb(3);
 const WIDTH: i64 = 8;
 
@@ -25,7 +25,7 @@ fn names(list: &[&str]) -> Vec<String> {
     list.iter().map(|n| (*n).to_owned()).collect()
 }
 
-fn vocabulary(alone: &[&str]) -> Vocabulary {
+pub fn vocabulary(alone: &[&str]) -> Vocabulary {
     Vocabulary::new(VocabularySpec {
         human: "person".into(),
         objects: names(&["person", "ball", "cup"]),
@@ -47,7 +47,7 @@ fn entity(class: ObjectClass, x: f32, score: f32) -> Detection {
 }
 
 /// Two persons, a ball and a cup on a map of 4 by 5 cells.
-fn picture(number: u64, entities: Vec<Detection>) -> DetectedPicture {
+pub fn picture(number: u64, entities: Vec<Detection>) -> DetectedPicture {
     let values: Vec<f32> = (0..6 * 20).map(|i| ((i as f32 + 7.0 * number as f32) * 0.7).sin()).collect();
     DetectedPicture {
         number,
@@ -60,19 +60,19 @@ fn picture(number: u64, entities: Vec<Detection>) -> DetectedPicture {
     }
 }
 
-fn people() -> Vec<Detection> {
+pub fn people() -> Vec<Detection> {
     vec![entity(PERSON, 0.0, 0.9), entity(PERSON, 60.0, 0.8), entity(BALL, 30.0, 0.7), entity(CUP, 45.0, 0.6)]
 }
 
-fn label(verb: Verb, object: Option<ObjectClass>) -> ImageLabel {
+pub fn label(verb: Verb, object: Option<ObjectClass>) -> ImageLabel {
     ImageLabel { verb, object }
 }
 
-fn example(labels: &[ImageLabel], vocabulary: &Vocabulary) -> WeakExample {
+pub fn example(labels: &[ImageLabel], vocabulary: &Vocabulary) -> WeakExample {
     WeakExample::new(picture(1, people()), labels.to_vec(), vocabulary)
 }
 
-fn config(row: WeaklyRow, vocabulary: &Vocabulary) -> WeaklyConfig {
+pub fn config(row: WeaklyRow, vocabulary: &Vocabulary) -> WeaklyConfig {
     let shape = WeaklyShape {
         map_channels: 6,
         tokens: 0,
@@ -91,16 +91,17 @@ fn config(row: WeaklyRow, vocabulary: &Vocabulary) -> WeaklyConfig {
         bank: row.bank(),
         encoder: "none".into(),
         self_taught,
+        backbone: None,
     }
 }
 
-fn bank(vocabulary: &Vocabulary) -> Tensor {
+pub fn bank(vocabulary: &Vocabulary) -> Tensor {
     let rows = InteractionTable::of(vocabulary).len() as i64;
     let values: Vec<f32> = (0..rows * WIDTH).map(|i| ((i * i) as f32 * 0.37).sin()).collect();
     Tensor::from_slice(&values).view([rows, WIDTH])
 }
 
-fn model(row: WeaklyRow, vocabulary: &Vocabulary) -> WeaklyModel {
+pub fn model(row: WeaklyRow, vocabulary: &Vocabulary) -> WeaklyModel {
     WeaklyModel::new(&config(row, vocabulary), vocabulary, &bank(vocabulary), 3, Device::Cpu)
 }
 

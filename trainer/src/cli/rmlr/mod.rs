@@ -1,6 +1,5 @@
 //! `hoi-train rmlr`.
 
-mod photo_data;
 mod photo_detector;
 mod photos;
 mod rendered;

@@ -11,27 +11,19 @@ use hoi_runtime::vocabulary::Vocabulary;
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::photo_data::{PhotoData, Scored};
 use super::photo_detector::PhotoDetector;
 use super::{Plan, RmlrArguments};
 use crate::cli::detected::{Shown, detections};
+use crate::cli::photo_sets::{PREDICTIONS_FILE, PhotoChoice, PhotoData, Scores, percent, print_scores};
 use crate::cli::pictures::DataChoice;
 use crate::cli::run::command_line;
-use crate::dataset::PictureSet;
 use crate::dataset::augment::Augmentation;
 use crate::dataset::hico_det::ZeroShotSplit;
-use crate::eval::hico_det::{HicoDetEvaluator, HicoDetScores};
-use crate::eval::predictions::PredictionFile;
-use crate::eval::zero_shot::ZeroShotMeans;
 use crate::export::{RmlrGraph, RmlrOver, write_beside, write_rmlr_over};
 use crate::system::rmlr::{
-    BundleDetector, DetectOptions, Example, RmlrModel, RoiPooling, Source, Texts, predict_set, role_predictions,
-    save_model, train, verb_numbers,
+    BundleDetector, DetectOptions, Example, RmlrModel, RoiPooling, Source, Texts, predict_set, save_model, train,
 };
 use crate::system::run::{EpochRecord, RunConfig, RunIdentity, Trainer, progress_bar};
-
-/// Predictions of the scored pictures.
-const PREDICTIONS_FILE: &str = "predictions.jsonl";
 
 /// The bundle, where the detector is one's.
 const BUNDLE_FOLDER: &str = "bundle";
@@ -58,20 +50,23 @@ pub(super) struct PhotoArguments {
     pub(super) zero_shot: Option<ZeroShotSplit>,
 }
 
-fn percent(text: &str) -> Result<u32, String> {
-    let found = text.parse().ok().filter(|p| crate::dataset::FRACTIONS.contains(p));
-    found.ok_or_else(|| format!("expected one of {:?}", crate::dataset::FRACTIONS))
-}
-
 impl PhotoArguments {
     /// Whether photos are learned from, not rendered scenes.
     pub(super) fn given(&self) -> bool {
         self.data != DataChoice::Rendered
     }
-}
 
-/// HICO-DET's, and those of the zero-shot split.
-type Scores = (HicoDetScores, Option<ZeroShotMeans>);
+    fn choice(&self) -> PhotoChoice<'_> {
+        PhotoChoice {
+            data: self.data,
+            root: self.root.as_deref(),
+            images: self.images.as_deref(),
+            holdout: self.holdout,
+            fraction: self.fraction,
+            zero_shot: self.zero_shot,
+        }
+    }
+}
 
 /// What training came to.
 struct Trained {
@@ -89,7 +84,7 @@ impl RmlrArguments {
             }
         }
         let device = self.run.device()?;
-        let data = PhotoData::open(&self.photos)?;
+        let data = PhotoData::open(&self.photos.choice())?;
         let set = data.scored.set();
         let detector = PhotoDetector::load(&self.detector, set.vocabulary(), device)?;
         let folder = self.run.make_folder()?;
@@ -123,7 +118,7 @@ impl RmlrArguments {
             "dropped_detections": detector.dropped(),
             "predictions": path,
             "bundle": bundle,
-            "score_command": data.score_command(&self.photos, &path),
+            "score_command": data.score_command(&self.photos.choice(), &path),
             "scores": scores.as_ref().map(|s| &s.0),
             "zero_shot": scores.as_ref().and_then(|s| s.1),
             "seconds": began.elapsed().as_secs_f64(),
@@ -222,41 +217,14 @@ impl RmlrArguments {
         let threads = self.run.loader_threads();
         let options = DetectOptions { augmentation: &augmentation, batch: 4, threads, skip_limit, progress: &progress };
         let indices: Vec<usize> = (0..set.len()).collect();
-        let mut file = PredictionFile::create(path)?;
         let frozen = detector.frozen();
-        let (unread, scores) = match &data.scored {
-            Scored::HicoDet(pictures) => {
-                let table = pictures.table();
-                let mut evaluator = HicoDetEvaluator::new(table, pictures.images(), None, 0);
-                let unread = predict_set::<anyhow::Error>(
-                    model,
-                    frozen,
-                    set,
-                    &indices,
-                    &options,
-                    &table.index(),
-                    |t, found| {
-                        file.add(&t.name, found)?;
-                        Ok(evaluator.add_image(t.number, found)?)
-                    },
-                )?;
-                let scores = evaluator.finish();
-                let zero_shot = data.unseen.as_ref().map(|unseen| ZeroShotMeans::new(&scores.per_interaction, unseen));
-                (unread, Some((scores, zero_shot.transpose()?)))
-            }
-            Scored::VCoco(pictures, _) => {
-                let vocabulary = pictures.vocabulary();
-                let numbers = verb_numbers(vocabulary);
-                let unread =
-                    predict_set::<anyhow::Error>(model, frozen, set, &indices, &options, &numbers, |t, found| {
-                        Ok(file.add(&t.name, &role_predictions(found, vocabulary))?)
-                    })?;
-                (unread, None)
-            }
-        };
-        file.commit()?;
+        let scored = data.predictions(path, |interactions, sink| {
+            predict_set::<anyhow::Error>(model, frozen, set, &indices, &options, interactions, |t, found| {
+                sink(&t.name, t.number, found)
+            })
+        })?;
         progress.finish_and_clear();
-        Ok((unread, scores))
+        Ok(scored)
     }
 
     /// Head and detector as a bundle for the board.
@@ -301,33 +269,6 @@ impl RmlrArguments {
             writeln!(out, "{line}")?;
             return Ok(());
         }
-        let text = |key: &str| result[key].as_str().unwrap_or_default();
-        writeln!(out, "{}: {} pictures of {}", text("row"), result["pictures"], text("scored"))?;
-        for (key, what) in [
-            ("skipped", "training pictures could not be read (counted in every epoch)"),
-            ("skipped_scored", "scored pictures could not be read and have no predictions"),
-            ("dropped_detections", "detections were of classes that the data set does not have"),
-        ] {
-            if result[key].as_u64().unwrap_or_default() > 0 {
-                writeln!(out, "  {} {what}", result[key])?;
-            }
-        }
-        if let Some(map) = result["scores"]["default"]["full"].as_f64() {
-            let zero_shot =
-                result["zero_shot"].as_object().map(|z| format!(", unseen {}, seen {}", z["unseen"], z["seen"]));
-            writeln!(out, "  mAP {map:.2} %, Default{}", zero_shot.unwrap_or_default())?;
-        }
-        if !text("bundle").is_empty() {
-            writeln!(out, "  bundle: {}", text("bundle"))?;
-        }
-        writeln!(out, "  predictions: {}", text("predictions"))?;
-        match result["score_command"].as_str() {
-            Some(command) => writeln!(out, "  score them with: {command}")?,
-            None => writeln!(
-                out,
-                "  `hoi-train score` knows the test split only; the figure above is that of the held-out part"
-            )?,
-        }
-        Ok(())
+        print_scores(&mut out, result)
     }
 }

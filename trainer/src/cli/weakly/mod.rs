@@ -1,5 +1,6 @@
-//! `hoi-train weakly`: training from image-level labels.
+//! `hoi-train weakly`: training from image-level labels, on rendered scenes, photos in folders, Stanford-40, HICO-DET or V-COCO.
 
+mod data_sets;
 mod images;
 mod photos;
 mod rendered;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Args;
 
+use self::data_sets::DataSetArguments;
 use self::images::ImagesArguments;
 use self::photos::PhotoArguments;
 use self::stanford40::Stanford40Arguments;
@@ -25,6 +27,8 @@ pub(super) struct WeaklyArguments {
     images: ImagesArguments,
     #[command(flatten)]
     stanford40: Stanford40Arguments,
+    #[command(flatten)]
+    data_set: DataSetArguments,
     /// What proposes: for photos a bundle, or the built-in one; without photos the folder that `hoi-train detr` wrote, whose map is then the
     /// backbone's
     #[arg(long, value_name = "DIR")]
@@ -42,13 +46,16 @@ pub(super) struct WeaklyArguments {
     run: RunArguments,
 }
 
+/// Steps before the relatedness loss counts, in short runs.
+const RELATEDNESS_AFTER: usize = 300;
+
 /// Choices of the method, whatever it learns from.
 #[derive(Debug, Args)]
 struct MethodArguments {
     /// The text encoder's folder (config.json, weights, tokenizer), for the knowledge bank
     #[arg(long, value_name = "DIR", default_value = TEXT_ENCODER)]
     text_encoder: PathBuf,
-    /// Row of the paper's Table 2
+    /// Row of the paper's Table 2, or 3
     #[arg(long, value_enum, default_value_t = WeaklyRow::Full)]
     row: WeaklyRow,
     /// How pairs ask the knowledge bank (Table 4), in rows that do
@@ -63,9 +70,9 @@ struct MethodArguments {
     /// Reduction of the relatedness loss over the pairs of an image: sum as the paper prints it
     #[arg(long, value_enum, default_value_t = OverPairs::Mean)]
     over_pairs: OverPairs,
-    /// Steps before the relatedness loss counts
-    #[arg(long, value_name = "STEPS", default_value_t = 300)]
-    relatedness_after: usize,
+    /// Steps before the relatedness loss counts [default: 300; 1000 with --data]
+    #[arg(long, value_name = "STEPS")]
+    relatedness_after: Option<usize>,
 }
 
 impl MethodArguments {
@@ -76,7 +83,7 @@ impl MethodArguments {
             positives: self.positives,
             strict: self.strict,
             over_pairs: self.over_pairs,
-            after_steps: self.relatedness_after,
+            after_steps: self.relatedness_after.unwrap_or(RELATEDNESS_AFTER),
         };
         WeaklyConfig {
             shape,
@@ -86,6 +93,7 @@ impl MethodArguments {
             bank: self.row.bank(),
             encoder: name(&self.text_encoder),
             self_taught,
+            backbone: None,
         }
     }
 }
@@ -99,6 +107,16 @@ impl WeaklyArguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
         if self.method.positives == 0 {
             bail!("--positives 0: each verb must choose at least one pair");
+        }
+        if self.data_set.given() {
+            return self.run_data_set();
+        }
+        let photos = self.images.images.is_some() || self.stanford40.stanford40.is_some();
+        if photos && self.method.row.parts().prompt_score.is_some() {
+            bail!(
+                "--row {}: what the prompts say without training is scored on rendered scenes, HICO-DET and V-COCO only",
+                self.method.row.title()
+            );
         }
         match (self.images.images.clone(), self.stanford40.stanford40.clone()) {
             (Some(folder), _) => self.run_images(&folder),

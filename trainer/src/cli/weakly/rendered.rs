@@ -11,13 +11,14 @@ use tch::Device;
 use super::WeaklyArguments;
 use crate::cli::detected::{Detector, RenderedTruth, scene_detections};
 use crate::cli::run::command_line;
+use crate::dataset::PictureSet;
 use crate::dataset::rendered::{RenderedScenes, Split, used_object};
-use crate::dataset::{ImageLabel, PictureSet};
 use crate::export::write_beside;
 use crate::system::rmlr::{FrozenDetector, LabelledDetections, mean_percent};
 use crate::system::run::{RunConfig, RunIdentity, Schedule, Trainer};
 use crate::system::weakly_hoi::{
-    Pooling, WeakExample, WeaklyModel, WeaklyShape, average_precisions, prepare, save_model, text_bank, train, users,
+    Pooling, WeakExample, WeaklyModel, WeaklyShape, average_precisions, image_labels, prepare, save_model, text_bank,
+    train, users,
 };
 use crate::text::TextEncoder;
 
@@ -28,14 +29,7 @@ const USED_SEED: [(Split, u64); 3] = [(Split::Train, 2_000), (Split::Validation,
 
 /// A scene as the method may see it: what was detected, and which interactions the picture shows.
 fn weak(found: LabelledDetections, vocabulary: &Vocabulary) -> WeakExample {
-    let mut labels: Vec<ImageLabel> = Vec::new();
-    for pair in &found.pairs {
-        let label = ImageLabel { verb: pair.verb, object: Some(pair.class) };
-        if !labels.contains(&label) {
-            labels.push(label);
-        }
-    }
-    WeakExample::new(found.picture, labels, vocabulary)
+    WeakExample::new(found.picture, image_labels(&found.pairs), vocabulary)
 }
 
 impl WeaklyArguments {

@@ -81,11 +81,23 @@ pub struct Augmentation {
     pub flip: f64,
     /// Brightness, contrast and saturation are multiplied by a factor from `[1 - jitter, 1 + jitter]` each, in random order; 0: none.
     pub jitter: f32,
-    /// Whether the short side is drawn anew for each picture ([`Resize::ShortSide`]) and every second picture is cropped: to 384..600
-    /// pixels a side after a resize to a short side of 400, 500 or 600.
+    /// Whether the short side is drawn anew for each picture ([`Resize::ShortSide`]) and, where `crops` says so, every second picture is
+    /// cropped: to 384..600 pixels a side after a resize to a short side of 400, 500 or 600.
     pub multi_scale: bool,
+    /// Whether a multi-scale picture may be cropped. Not where labels are those of the whole picture: a crop could lose what they name.
+    #[serde(default = "cropped", skip_serializing_if = "is_cropped")]
+    pub crops: bool,
     /// Size of the network's input.
     pub resize: Resize,
+}
+
+/// What a description means that says nothing of crops.
+fn cropped() -> bool {
+    true
+}
+
+fn is_cropped(crops: &bool) -> bool {
+    *crops
 }
 
 impl Augmentation {
@@ -96,12 +108,18 @@ impl Augmentation {
 
     /// Tests at full size: short side 800, long side at most 1333, nothing random.
     pub fn test() -> Self {
-        Self { flip: 0.0, jitter: 0.0, multi_scale: false, resize: Resize::ShortSide { short: 800, long: 1333 } }
+        Self {
+            flip: 0.0,
+            jitter: 0.0,
+            multi_scale: false,
+            crops: true,
+            resize: Resize::ShortSide { short: 800, long: 1333 },
+        }
     }
 
     /// Stretched to `size` and mirrored with probability `flip`.
     pub fn exact(size: Size, flip: f64) -> Self {
-        Self { flip, jitter: 0.0, multi_scale: false, resize: Resize::Exact(size) }
+        Self { flip, jitter: 0.0, multi_scale: false, crops: true, resize: Resize::Exact(size) }
     }
 
     /// The picture as the network takes it. The same generator state gives the same result.
@@ -121,7 +139,7 @@ impl Augmentation {
         }
         let mut resize = self.resize;
         if self.multi_scale {
-            if rng.random::<bool>() && original.width > 0 && original.height > 0 {
+            if self.crops && rng.random::<bool>() && original.width > 0 && original.height > 0 {
                 let region = Region::draw(original, rng);
                 pixels =
                     imageops::crop_imm(&pixels, region.x, region.y, region.size.width, region.size.height).to_image();

@@ -15,7 +15,7 @@ use self::pool::{Pool, projection};
 use super::detr_bundle::HeadPart;
 use super::layers::NetworkGraph;
 use super::weights::{ANY, ExportError, Weights};
-use crate::system::weakly_hoi::{Knowledge, Pooling, WeaklyConfig, WeaklyParts, WeaklyShape};
+use crate::system::weakly_hoi::{BACKBONE, Knowledge, Pooling, STARTED, WeaklyConfig, WeaklyParts, WeaklyShape};
 
 /// 1 for a human alone, 0 for a pair with an object: `[P, 1]`.
 const ALONE: &str = "alone";
@@ -48,6 +48,12 @@ impl<'a> WeaklyGraph<'a> {
     ) -> Self {
         let WeaklyConfig { shape, pooling, parts, .. } = config;
         Self { tensors, shape, pooling: *pooling, parts, alone, feature }
+    }
+
+    /// A model's variables without those that serve training alone.
+    pub fn exported(mut variables: HashMap<String, Tensor>) -> HashMap<String, Tensor> {
+        variables.retain(|name, _| !name.starts_with(&format!("{STARTED}.")));
+        variables
     }
 
     /// The head as a part of a bundle whose scoring rule is `fusion`.
@@ -115,8 +121,15 @@ impl<'a> WeaklyGraph<'a> {
     /// The graph (opset 17); N and P are symbolic.
     ///
     /// # Errors
-    /// [`ExportError`] naming the weight that is missing, of another shape or not finite.
+    /// [`ExportError`] naming the weight that is missing, of another shape or not finite; or saying that the board has no rule for the
+    /// model's scores, or no place for its backbone.
     pub fn graph(&self) -> Result<ModelProto, ExportError> {
+        if self.parts.prompt_score.is_some() {
+            return Err(ExportError::PromptScore);
+        }
+        if self.tensors.keys().any(|name| name.starts_with(&format!("{BACKBONE}."))) {
+            return Err(ExportError::OwnBackbone { prefix: BACKBONE });
+        }
         let mut graph = NetworkGraph::new("weakly_hoi_head", Weights::new(self.tensors));
         for spec in self.inputs() {
             graph.input(&spec);

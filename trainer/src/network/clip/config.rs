@@ -1,5 +1,7 @@
 //! Sizes of CLIP's networks.
 
+use serde::{Deserialize, Serialize};
+
 use crate::network::ConfigError;
 
 /// Width of an attention head in OpenAI's models.
@@ -81,7 +83,8 @@ fn check_heads(heads: i64, width: i64) -> Result<(), ConfigError> {
 }
 
 /// Sizes of a [`ModifiedResNet`](super::ModifiedResNet).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ModifiedResNetConfig {
     /// Blocks in each of the four layers.
     pub depths: [i64; 4],

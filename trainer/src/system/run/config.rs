@@ -34,6 +34,13 @@ pub enum Schedule {
         /// What the rate is multiplied by.
         factor: f64,
     },
+    /// Multiplied by `factor` after each of these steps.
+    Drops {
+        /// Steps, counted from 1 over all epochs.
+        after_steps: Vec<u64>,
+        /// What the rate is multiplied by.
+        factor: f64,
+    },
 }
 
 impl Schedule {
@@ -49,6 +56,10 @@ impl Schedule {
             Self::Step { after, factor } => {
                 let epoch = (step / steps_per_epoch.max(1)) as usize;
                 StepSchedule { peak: 1.0, after, factor: *factor }.rate(epoch)
+            }
+            Self::Drops { after_steps, factor } => {
+                let drops = after_steps.iter().filter(|&&after| step >= after).count();
+                factor.powi(drops.min(i32::MAX as usize) as i32)
             }
         }
     }
@@ -141,10 +152,27 @@ impl RunConfig {
             Schedule::Cosine { warmup } if !(0.0..1.0).contains(warmup) => {
                 refuse("schedule.warmup", warmup.to_string(), "it must be a share below 1")
             }
-            Schedule::Step { factor, .. } if !(*factor > 0.0 && *factor <= 1.0) => {
+            Schedule::Step { factor, .. } | Schedule::Drops { factor, .. } if !(*factor > 0.0 && *factor <= 1.0) => {
                 refuse("schedule.factor", factor.to_string(), "it must be above 0 and at most 1")
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_come_after_their_steps() {
+        let schedule = Schedule::Drops { after_steps: vec![12, 24], factor: 0.1 };
+        let factors = [0, 11, 12, 23, 24, 60].map(|step| schedule.factor(step, 5, 12));
+        for (found, expected) in factors.into_iter().zip([1.0, 1.0, 0.1, 0.1, 0.01, 0.01]) {
+            assert!((found - expected).abs() < 1e-12, "{factors:?}");
+        }
+        let config =
+            RunConfig { schedule: Schedule::Drops { after_steps: vec![1], factor: 0.0 }, ..RunConfig::default() };
+        assert!(matches!(config.check(), Err(RunError::Config { field: "schedule.factor", .. })));
     }
 }

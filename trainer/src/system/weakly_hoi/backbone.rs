@@ -109,6 +109,18 @@ impl PhotoBackbone {
         self.readers.iter().map(name).collect()
     }
 
+    /// Size of picture that the first network sees.
+    pub fn input(&self) -> Size {
+        self.readers.first().map_or(Size::new(STRIDE, STRIDE), |r| r.input.size())
+    }
+
+    /// Maps `[B, C, h, w]` of pictures `[B, 3, H, W]` of one size, red first, 0 to 255, on the networks' device; no gradient.
+    pub fn maps_of(&self, pixels: &Tensor) -> Tensor {
+        let images = (pixels - f64::from(INPUT_MEAN)) / f64::from(INPUT_STD);
+        let maps = || self.readers.iter().map(|r| r.network.network.map(&images, false)).collect::<Vec<_>>();
+        no_grad(|| Tensor::cat(&maps(), 1))
+    }
+
     /// Maps `[B, C, h, w]` of pictures, each stretched to the networks' inputs. Every cell stands for an equal part of the picture.
     pub fn maps(&self, pictures: &[&RgbImage]) -> Tensor {
         // One picture's maps fit into a processor's cache, several do not.

@@ -3,6 +3,8 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::network::clip::ModifiedResNetConfig;
+
 /// How a pair asks the knowledge bank (eq. 1 and Table 4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -51,6 +53,17 @@ pub enum OverPairs {
     Mean,
 }
 
+/// What the prompts say of a pair without any training (Table 3): the softmax over the interactions of the union's feature, as CLIP has
+/// it, against the prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptScore {
+    /// It is the score, times the detector's (Abl 1): nothing is trained.
+    Alone,
+    /// The score is multiplied by it (Abl 3).
+    Factor,
+}
+
 /// Sizes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,7 +84,7 @@ pub struct WeaklyShape {
     pub interactions: i64,
 }
 
-/// Parts of the method: Table 2's columns.
+/// Parts of the method: Table 2's columns, and what Table 3 compares with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WeaklyParts {
@@ -85,9 +98,32 @@ pub struct WeaklyParts {
     pub score_fusion: bool,
     /// The self-taught relatedness s_b, as loss L_b and as a factor at test.
     pub relatedness: bool,
+    /// What the prompts say without training, at test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_score: Option<PromptScore>,
+    /// As in GEN-VLKT (Abl 4): the last layer of F_P starts at the mean of each verb's prompts (of unit length), and the mean feature of an
+    /// image's pairs is drawn to v_g as it was before training, by a squared distance.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub distilled: bool,
 }
 
-/// The rows of Table 2; Exp 8 to 10 are rows over other backbones and banks.
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl WeaklyParts {
+    /// Whether anything is trained.
+    pub fn trained(&self) -> bool {
+        self.prompt_score != Some(PromptScore::Alone)
+    }
+
+    /// Whether the network keeps pooling and prompts as they were before training, beside those that are trained.
+    pub fn keeps_start(&self) -> bool {
+        self.prompt_score.is_some() || self.distilled
+    }
+}
+
+/// The rows of Tables 2 and 3; Exp 8 to 10 are rows over other backbones and banks, and Abl 2 is the baseline over another backbone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum WeaklyRow {
@@ -111,10 +147,16 @@ pub enum WeaklyRow {
     Exp9,
     /// All of it (also Exp 10).
     Full,
+    /// The prompts alone, against the union: nothing is trained (Table 3).
+    Abl1,
+    /// Baseline, times what the prompts alone say (Table 3).
+    Abl3,
+    /// Baseline that starts at the prompts and learns CLIP's feature of the picture, as GEN-VLKT does (Table 3).
+    Abl4,
 }
 
 impl WeaklyRow {
-    /// All rows in the paper's order.
+    /// All rows of Table 2 in the paper's order.
     pub const ALL: [Self; 10] = [
         Self::Baseline,
         Self::Exp1,
@@ -127,6 +169,9 @@ impl WeaklyRow {
         Self::Exp9,
         Self::Full,
     ];
+
+    /// The rows that only Table 3 has.
+    pub const TABLE_3: [Self; 3] = [Self::Abl1, Self::Abl3, Self::Abl4];
 
     /// Name in tables.
     pub fn title(self) -> &'static str {
@@ -141,13 +186,16 @@ impl WeaklyRow {
             Self::Exp7 => "without score fusion",
             Self::Exp9 => "random bank, without SRC",
             Self::Full => "Weakly-HOI",
+            Self::Abl1 => "prompts alone",
+            Self::Abl3 => "baseline x prompts",
+            Self::Abl4 => "baseline + distillation",
         }
     }
 
     /// Its parts.
     pub fn parts(self) -> WeaklyParts {
         let (recognition, bank_trained, transfer, score_fusion, relatedness) = match self {
-            Self::Baseline => (false, false, false, false, false),
+            Self::Baseline | Self::Abl1 | Self::Abl3 | Self::Abl4 => (false, false, false, false, false),
             Self::Exp1 => (true, true, false, false, false),
             Self::Exp2 => (true, false, false, false, false),
             Self::Exp3 => (true, true, true, false, false),
@@ -158,7 +206,13 @@ impl WeaklyRow {
             Self::Full => (true, true, true, true, true),
         };
         let knowledge = transfer.then(Knowledge::default);
-        WeaklyParts { recognition, bank_trained, knowledge, score_fusion, relatedness }
+        let prompt_score = match self {
+            Self::Abl1 => Some(PromptScore::Alone),
+            Self::Abl3 => Some(PromptScore::Factor),
+            _ => None,
+        };
+        let distilled = self == Self::Abl4;
+        WeaklyParts { recognition, bank_trained, knowledge, score_fusion, relatedness, prompt_score, distilled }
     }
 
     /// Where its bank starts.
@@ -205,6 +259,9 @@ pub struct WeaklyConfig {
     pub encoder: String,
     /// The relatedness loss.
     pub self_taught: SelfTaught,
+    /// CLIP's visual network, where it is trained with the rest; its weights are then the model's. Without it, maps come from outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backbone: Option<ModifiedResNetConfig>,
 }
 
 #[cfg(test)]
@@ -233,5 +290,21 @@ mod tests {
             assert_eq!(found.map(u8::from), expected, "{}", row.title());
         }
         assert!(!WeaklyRow::Exp2.parts().bank_trained && WeaklyRow::Exp1.parts().bank_trained);
+    }
+
+    /// Table 3's rows have nothing of Table 2's columns; descriptions of others say nothing of them.
+    #[test]
+    fn rows_of_table_3() {
+        for row in WeaklyRow::TABLE_3 {
+            let parts = row.parts();
+            let columns = WeaklyParts { prompt_score: None, distilled: false, ..parts };
+            assert_eq!(columns, WeaklyRow::Baseline.parts(), "{}", row.title());
+            assert!(parts.keeps_start() && parts.trained() == (row != WeaklyRow::Abl1));
+            assert_eq!(serde_json::from_str::<WeaklyParts>(&serde_json::to_string(&parts).unwrap()).unwrap(), parts);
+        }
+        let older =
+            r#"{"recognition":true,"bank_trained":true,"knowledge":"softmax","score_fusion":true,"relatedness":true}"#;
+        assert_eq!(serde_json::from_str::<WeaklyParts>(older).unwrap(), WeaklyRow::Full.parts());
+        assert_eq!(serde_json::to_string(&WeaklyRow::Full.parts()).unwrap(), older);
     }
 }

@@ -1,6 +1,7 @@
 //! Scores: average precision of interactions with their boxes, and who uses an object.
 
 use hoi_runtime::detector::Detection;
+use hoi_runtime::fusion::ScoredTriplet;
 use hoi_runtime::vocabulary::Vocabulary;
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,27 @@ use crate::system::rmlr::{DetectError, DetectOptions, FrozenDetector, MATCH_IOU,
 /// Pictures at a time.
 const BATCH: usize = 32;
 
+/// Triplets of an example that have an interaction of a set, boxes in pixels of the original image. `interactions[class][verb]` is its
+/// index. Those without an object are left out: a prediction needs two boxes.
+pub fn predictions(
+    example: &WeakExample,
+    triplets: &[ScoredTriplet],
+    interactions: &[Vec<Option<usize>>],
+) -> Vec<TripletPrediction> {
+    let entities = &example.picture.entities;
+    let prediction = |t: &ScoredTriplet| {
+        let object = &entities[t.object?];
+        let interaction = interactions[usize::from(object.class.0)][usize::from(t.verb.0)]?;
+        Some(TripletPrediction {
+            human: example.picture.in_original(&entities[t.human].bbox),
+            object: example.picture.in_original(&object.bbox),
+            interaction,
+            score: t.score,
+        })
+    };
+    triplets.iter().filter_map(prediction).collect()
+}
+
 /// Average precision per interaction in `[0, 1]`, by HICO-DET's rule (11 points); `None` where nothing is annotated. Interactions without
 /// an object are not scored here: the rule needs two boxes.
 ///
@@ -31,21 +53,7 @@ pub fn average_precisions(
     for chunk in examples.chunks(BATCH) {
         let chunk: Vec<&WeakExample> = chunk.iter().collect();
         for (example, triplets) in chunk.iter().zip(model.triplets(&chunk, truth.vocabulary)?) {
-            let entities = &example.picture.entities;
-            let found: Vec<TripletPrediction> = triplets
-                .iter()
-                .filter_map(|t| {
-                    let object = &entities[t.object?];
-                    let interaction = truth.interactions[usize::from(object.class.0)][usize::from(t.verb.0)]?;
-                    Some(TripletPrediction {
-                        human: example.picture.in_original(&entities[t.human].bbox),
-                        object: example.picture.in_original(&object.bbox),
-                        interaction,
-                        score: t.score,
-                    })
-                })
-                .collect();
-            evaluator.add_image(example.picture.number, &found)?;
+            evaluator.add_image(example.picture.number, &predictions(example, &triplets, truth.interactions))?;
         }
     }
     Ok(evaluator.average_precisions(|_, _| true))

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::SelfTaught;
 use super::pseudo::Positives;
-use crate::dataset::ImageLabel;
+use crate::dataset::{ImageLabel, PairLabel};
 use crate::system::rmlr::DetectedPicture;
 
 /// Pairs of an image are cut to the best so many by s_h s_o (section 3 of the method sheet leaves it open).
@@ -84,6 +84,18 @@ pub fn relative_shares(boxes: &[BBox], grid: FeatureGrid) -> Tensor {
     let (rows, cells) = masks.dim();
     let values: Vec<f32> = masks.into_iter().collect();
     Tensor::from_slice(&values).view([rows as i64, cells as i64])
+}
+
+/// The distinct interactions among annotated pairs, in their order: what an image shows, without where.
+pub fn image_labels(pairs: &[PairLabel]) -> Vec<ImageLabel> {
+    let mut labels = Vec::new();
+    for pair in pairs {
+        let label = ImageLabel { verb: pair.verb, object: Some(pair.class) };
+        if !labels.contains(&label) {
+            labels.push(label);
+        }
+    }
+    labels
 }
 
 impl WeakExample {
@@ -189,6 +201,11 @@ pub struct WeakBatch {
 }
 
 impl WeakBatch {
+    /// Which pairs are a human alone, `[B, P, 1]`.
+    pub(super) fn alone(&self) -> Tensor {
+        self.human_index.eq_tensor(&self.object_index).unsqueeze(-1)
+    }
+
     /// Puts examples together on a device. At least one entity and pair of filling, so that no dimension is empty.
     pub fn new(examples: &[&WeakExample], device: Device) -> Self {
         let most = |f: &dyn Fn(&WeakExample) -> i64| examples.iter().map(|e| f(e)).max().unwrap_or(0).max(1);

@@ -1,4 +1,4 @@
-//! L = L_g + L_p + L_b (eq. 4), from image-level labels alone.
+//! L = L_g + L_p + L_b (eq. 4), from image-level labels alone; and what Table 3's Abl 4 adds.
 
 use tch::{Kind, Reduction, Tensor};
 
@@ -7,7 +7,7 @@ use super::example::{InteractionTable, WeakBatch, WeakExample};
 use super::network::WeaklyOutput;
 use super::pseudo::pseudo_labels;
 
-/// The three losses of a batch; absent where the network has no such branch or no image says anything about it.
+/// The losses of a batch; absent where the network has no such branch or no image says anything about it.
 #[derive(Debug, Default)]
 pub struct WeaklyLosses {
     /// L_g: interactions of the images.
@@ -16,6 +16,8 @@ pub struct WeaklyLosses {
     pub verbs: Option<Tensor>,
     /// L_b: relatedness of the pairs.
     pub relatedness: Option<Tensor>,
+    /// Squared distance of the mean pair feature to v_g, mean over D and images (Abl 4).
+    pub distance: Option<Tensor>,
 }
 
 fn binary(logits: &Tensor, labels: &Tensor, reduction: Reduction) -> Tensor {
@@ -83,12 +85,24 @@ impl WeaklyLosses {
             }
             .mean(Kind::Float)
         });
-        Self { image, verbs: Some(loss), relatedness: related }
+        let distance = output.teacher.as_ref().map(|whole| {
+            let kept = filling.logical_not().unsqueeze(-1).to_kind(Kind::Float);
+            let sum =
+                (output.pairs.index_select(0, &rows) * &kept).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+            let mean = sum / kept.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+            (mean - whole.index_select(0, &rows)).square().mean(Kind::Float)
+        });
+        Self { image, verbs: Some(loss), relatedness: related, distance }
     }
 
     /// The sum (weights 1) and every part by name; `None` when nothing counts.
     pub fn total(&self) -> Option<(Tensor, Vec<(&'static str, f64)>)> {
-        let parts = [("image", &self.image), ("verbs", &self.verbs), ("relatedness", &self.relatedness)];
+        let parts = [
+            ("image", &self.image),
+            ("verbs", &self.verbs),
+            ("relatedness", &self.relatedness),
+            ("distance", &self.distance),
+        ];
         let mut total: Option<Tensor> = None;
         let mut named = Vec::new();
         for (name, loss) in parts {

@@ -10,6 +10,7 @@
 mod actions;
 mod artifact;
 mod backbone;
+mod bank;
 mod config;
 mod estimate;
 mod evaluate;
@@ -18,8 +19,11 @@ mod loss;
 mod model;
 mod network;
 mod photo;
+mod pictures;
+mod prompt_score;
 mod proposer;
 mod pseudo;
+mod started;
 mod train;
 
 pub use crate::dataset::ImageLabel;
@@ -28,16 +32,20 @@ pub use actions::{
 };
 pub use artifact::{WeaklyDescription, load_model, save_model};
 pub use backbone::{BackboneError, PhotoBackbone, backbone_key};
+pub use bank::{clip_bank, prompts, text_bank};
 pub use config::{
-    BankStart, Knowledge, OverPairs, Pooling, SelfTaught, WeaklyConfig, WeaklyParts, WeaklyRow, WeaklyShape,
+    BankStart, Knowledge, OverPairs, Pooling, PromptScore, SelfTaught, WeaklyConfig, WeaklyParts, WeaklyRow,
+    WeaklyShape,
 };
 pub use estimate::{AnsweredPhoto, Estimate, folds};
-pub use evaluate::{Users, average_precisions, users};
-pub use example::{InteractionTable, MAX_PAIRS, WeakBatch, WeakExample, relative_shares};
+pub use evaluate::{Users, average_precisions, predictions, users};
+pub use example::{InteractionTable, MAX_PAIRS, WeakBatch, WeakExample, image_labels, relative_shares};
 pub use loss::WeaklyLosses;
-pub use model::{PRIOR_POWER, WeaklyModel, text_bank};
+pub(crate) use model::{BACKBONE, STARTED};
+pub use model::{PRIOR_POWER, WeaklyModel};
 pub use network::{WeaklyNetwork, WeaklyOutput};
 pub use photo::{LOOK_SCALE, PhotoReader, in_order};
+pub use pictures::{MapNetwork, ProposedMaps, ProposedPictures};
 pub use proposer::{BundleProposer, PhotoProposals, Proposer, ProposerError};
 pub use pseudo::{Positives, pseudo_labels};
-pub use train::{WeaklyError, prepare, train};
+pub use train::{LiveSource, WeaklyError, prepare, train, train_live};

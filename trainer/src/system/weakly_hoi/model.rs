@@ -6,14 +6,29 @@ use hoi_runtime::vocabulary::Vocabulary;
 use ndarray::{Array1, Array2};
 use tch::{Device, Kind, Tensor, nn, no_grad};
 
+use super::bank::verb_means;
 use super::config::{BankStart, WeaklyConfig};
 use super::example::{InteractionTable, WeakBatch, WeakExample};
 use super::loss::WeaklyLosses;
 use super::network::WeaklyNetwork;
-use crate::text::{TextEncoder, TextError, prompt};
+use super::prompt_score::rescored;
+use crate::network::clip::{BatchNorms, ModifiedResNet, freeze};
+use crate::network::weights::{StateDict, WeightsError};
 
 /// Power of the detector's scores at test (eq. 3).
 pub const PRIOR_POWER: f32 = 2.8;
+
+/// Triplets of a picture before they are cut.
+const MAX_TRIPLETS: usize = 10_000;
+
+/// The same where the prompts may change their order.
+const ALL_TRIPLETS: usize = 1 << 20;
+
+/// Where the weights of a backbone that is trained with the rest lie, in the names of [`ModifiedResNet`].
+pub(crate) const BACKBONE: &str = "backbone";
+
+/// Where pooling and prompts are kept as they started.
+pub(crate) const STARTED: &str = "started";
 
 /// A trained or trainable Weakly-HOI model over cached or live maps.
 #[derive(Debug)]
@@ -22,28 +37,18 @@ pub struct WeaklyModel {
     pub store: nn::VarStore,
     /// The network above the backbone.
     pub network: WeaklyNetwork,
+    backbone: Option<ModifiedResNet>,
     table: InteractionTable,
     config: WeaklyConfig,
 }
 
-/// The text vectors of all interactions, in the table's order: `[N, D]`.
-///
-/// # Errors
-/// [`TextError`] when the encoder refuses a prompt.
-pub fn text_bank(encoder: &TextEncoder, vocabulary: &Vocabulary) -> Result<Tensor, TextError> {
-    let table = InteractionTable::of(vocabulary);
-    let prompts: Vec<String> = table
-        .entries()
-        .iter()
-        .map(|label| {
-            let object = label.object.and_then(|o| vocabulary.object_name(o));
-            prompt(vocabulary.verb_name(label.verb).unwrap_or_default(), object)
-        })
-        .collect();
-    let read = encoder.encode_apart(&prompts)?;
-    // One row per interaction: two that read alike share a vector.
-    let rows: Vec<i64> = read.rows.iter().map(|&row| row as i64).collect();
-    Ok(read.sentences.index_select(0, &Tensor::from_slice(&rows).to_device(read.sentences.device())))
+/// The values of a tensor, row by row.
+fn values(t: &Tensor) -> Vec<f32> {
+    let t = t.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
+    let mut values = vec![0f32; t.numel()];
+    let count = values.len();
+    t.copy_data(&mut values, count);
+    values
 }
 
 impl WeaklyModel {
@@ -61,7 +66,71 @@ impl WeaklyModel {
         if config.bank == BankStart::Random {
             network.scatter_bank();
         }
-        Self { store, network, table, config: config.clone() }
+        let backbone = config.backbone.as_ref().map(|sizes| {
+            let backbone = ModifiedResNet::new(&(store.root() / BACKBONE), sizes, BatchNorms::Frozen);
+            // Its pooling is the network's `pool`.
+            freeze(&store, &format!("{BACKBONE}.attnpool"));
+            backbone
+        });
+        let model = Self { store, network, backbone, table, config: config.clone() };
+        model.keep_start();
+        if config.parts.distilled {
+            model.start_verbs(bank);
+        }
+        model
+    }
+
+    /// Lets `started.pool.*` be what `pool.*` is, without gradient.
+    fn keep_start(&self) {
+        let variables = self.store.variables();
+        no_grad(|| {
+            for (name, pool) in variables.iter().filter(|(name, _)| name.starts_with("pool.")) {
+                if let Some(kept) = variables.get(&format!("{STARTED}.{name}")) {
+                    kept.set_requires_grad(false).copy_(pool);
+                }
+            }
+        });
+    }
+
+    /// Lets the rows of F_P's last layer start at the mean of each verb's prompts (Abl 4).
+    fn start_verbs(&self, bank: &Tensor) {
+        if let Some(last) = self.store.variables().get("verbs.2.weight") {
+            no_grad(|| {
+                for (verb, mean) in verb_means(bank, &self.table) {
+                    last.get(verb).copy_(&mean);
+                }
+            });
+        }
+    }
+
+    /// Lets pooling, temperature of the prompts and the trained backbone (where there is one) start at CLIP's visual network, whose
+    /// weights `visual` has in the names of [`ModifiedResNet`]; `scale` is the logarithm of CLIP's factor of cosines, for what the prompts
+    /// say without training.
+    ///
+    /// # Errors
+    /// [`WeightsError`] when the network has other sizes.
+    pub fn start_at_clip(&self, visual: &StateDict, scale: f64) -> Result<(), WeightsError> {
+        let copy = |prefix: &str| {
+            let own = visual
+                .tensors()
+                .iter()
+                .filter_map(|(n, t)| Some((n.strip_prefix(prefix)?.to_owned(), t.shallow_clone())));
+            StateDict::new(visual.path(), own.collect::<Vec<_>>())
+        };
+        copy("attnpool.").load(&self.store, "pool.")?;
+        if self.backbone.is_some() {
+            copy("").load(&self.store, &format!("{BACKBONE}."))?;
+        }
+        self.keep_start();
+        if let Some(kept) = self.store.variables().get(&format!("{STARTED}.scale")) {
+            let _ = no_grad(|| kept.shallow_clone().fill_(scale));
+        }
+        Ok(())
+    }
+
+    /// CLIP's visual network, where it is trained with the rest.
+    pub fn backbone(&self) -> Option<&ModifiedResNet> {
+        self.backbone.as_ref()
     }
 
     /// A model to be filled with trained weights.
@@ -81,7 +150,7 @@ impl WeaklyModel {
         &self.table
     }
 
-    /// Total loss (eq. 4) of labelled images and its parts by name. `None` when nothing in the batch counts.
+    /// Total loss (eq. 4, and Abl 4's distance) of labelled images and its parts by name. `None` when nothing in the batch counts.
     pub fn loss(&self, examples: &[&WeakExample], relatedness: bool) -> Option<(Tensor, Vec<(&'static str, f64)>)> {
         let batch = WeakBatch::new(examples, self.store.device());
         let output = self.network.forward(&batch, true);
@@ -106,13 +175,6 @@ impl WeaklyModel {
         }
         let output = no_grad(|| self.network.forward(&WeakBatch::new(examples, self.store.device()), false));
         let columns = output.verbs.size()[2] as usize;
-        let values = |t: &Tensor| {
-            let t = t.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
-            let mut values = vec![0f32; t.numel()];
-            let count = values.len();
-            t.copy_data(&mut values, count);
-            values
-        };
         let image = output.image.as_ref().filter(|_| self.config.parts.score_fusion);
         examples
             .iter()
@@ -132,7 +194,7 @@ impl WeaklyModel {
             .collect()
     }
 
-    /// Scored triplets of each example by the runtime's own rule, best first.
+    /// Scored triplets of each example by the runtime's own rule, best first; in rows of Table 3 that ask the prompts, with what these say.
     ///
     /// # Errors
     /// [`hoi_runtime::fusion::FusionError`] when the vocabulary is not the model's.
@@ -141,8 +203,35 @@ impl WeaklyModel {
         examples: &[&WeakExample],
         vocabulary: &Vocabulary,
     ) -> Result<Vec<Vec<ScoredTriplet>>, hoi_runtime::fusion::FusionError> {
-        let fusion = Fusion::new(&self.fusion_spec(vocabulary, 10_000), vocabulary)?;
+        let mode = self.config.parts.prompt_score;
+        let most = if mode.is_some() { ALL_TRIPLETS } else { MAX_TRIPLETS };
+        let fusion = Fusion::new(&self.fusion_spec(vocabulary, most), vocabulary)?;
         let outputs = self.outputs(examples);
-        examples.iter().zip(&outputs).map(|(e, head)| fusion.fuse(&e.picture.entities, &e.pairs, head)).collect()
+        let fused = examples.iter().zip(&outputs).map(|(e, head)| fusion.fuse(&e.picture.entities, &e.pairs, head));
+        let fused: Vec<Vec<ScoredTriplet>> = fused.collect::<Result<_, _>>()?;
+        let Some((mode, asked)) = mode.zip(self.prompt_scores(examples)) else { return Ok(fused) };
+        let all = fused.into_iter().zip(examples).zip(&asked);
+        Ok(all
+            .map(|((triplets, example), asked)| {
+                let mut triplets = rescored(triplets, example, &self.table, asked.view(), mode);
+                triplets.truncate(MAX_TRIPLETS);
+                triplets
+            })
+            .collect())
+    }
+
+    /// What the prompts say of each example's pairs without training, `[P, N]` each; `None` in rows that do not ask.
+    pub fn prompt_scores(&self, examples: &[&WeakExample]) -> Option<Vec<Array2<f32>>> {
+        self.config.parts.prompt_score?;
+        if examples.is_empty() {
+            return Some(Vec::new());
+        }
+        let asked = self.network.prompt_scores(&WeakBatch::new(examples, self.store.device()))?;
+        let columns = self.table.len();
+        let own = |(i, e): (usize, &&WeakExample)| {
+            let values = values(&asked.get(i as i64).narrow(0, 0, e.pairs.len() as i64));
+            Array2::from_shape_fn((e.pairs.len(), columns), |(p, n)| values[p * columns + n])
+        };
+        Some(examples.iter().enumerate().map(own).collect())
     }
 }

@@ -2,13 +2,15 @@
 
 use tch::{Kind, Tensor, nn, no_grad};
 
+use super::bank::unit_rows;
 use super::config::{Knowledge, Pooling, WeaklyConfig};
 use super::example::WeakBatch;
+use super::started::Started;
 use crate::network::clip::{AttentionPool, AttentionPoolShape};
 use crate::network::init::linear;
 
 /// Where the learned temperature starts: ln(1 / 0.07), as CLIP's.
-const START_SCALE: f64 = 2.659_260_036_932_778;
+pub(super) const START_SCALE: f64 = 2.659_260_036_932_778;
 
 /// Share of interactions that an image is taken to show before anything is learned: [`WeaklyNetwork::start_offset`].
 const START_PROBABILITY: f64 = 0.01;
@@ -30,6 +32,8 @@ pub struct WeaklyOutput {
     pub relatedness: Option<Tensor>,
     /// v^_p, `[B, P, D]`: features of the pairs, as both heads see them.
     pub pairs: Tensor,
+    /// v_g as it was before training, `[B, D]`, where pairs learn it.
+    pub teacher: Option<Tensor>,
 }
 
 /// Linear layers with ReLU between.
@@ -54,7 +58,7 @@ impl Perceptron {
 
 /// A linear layer over features whose mean and deviation over the training images are taken out first.
 #[derive(Debug)]
-struct Projection {
+pub(super) struct Projection {
     centre: Tensor,
     spread: Tensor,
     out: nn::Linear,
@@ -90,10 +94,50 @@ impl Projection {
     }
 }
 
+/// One pooling for the whole map, humans, objects and unions.
 #[derive(Debug)]
-enum Pool {
+pub(super) enum Pool {
     Attention(AttentionPool),
     Mean(Projection),
+}
+
+impl Pool {
+    pub(super) fn new(path: &nn::Path<'_>, config: &WeaklyConfig) -> Self {
+        let shape = &config.shape;
+        match config.pooling {
+            Pooling::Mean => Self::Mean(Projection::new(path, shape.map_channels, shape.width)),
+            Pooling::Attention => {
+                let (channels, heads, grid) = (shape.map_channels, shape.pool_heads, shape.pool_grid);
+                Self::Attention(AttentionPool::new(
+                    path,
+                    AttentionPoolShape { channels, heads, grid, output: shape.width },
+                ))
+            }
+        }
+    }
+
+    /// Features `[B, K, D]` of the parts of a batch's maps that `shares` `[B, K, h * w]` tell.
+    pub(super) fn forward(&self, batch: &WeakBatch, shares: &Tensor, dropout: f64) -> Tensor {
+        match self {
+            Self::Attention(pool) => pool.masked(&batch.feature, shares, Some(&batch.sizes)),
+            Self::Mean(projection) => {
+                let cells = batch.feature.flatten(2, 3).transpose(1, 2);
+                // Both are linear, and shares add up to 1: whichever has fewer rows goes first through the wide layer.
+                if shares.size()[1] > cells.size()[1] {
+                    means(&projection.forward(&cells, dropout), shares)
+                } else {
+                    projection.forward(&means(&cells, shares), dropout)
+                }
+            }
+        }
+    }
+
+    fn standardise(&self, batch: &WeakBatch) {
+        if let Self::Mean(projection) = self {
+            let cells = batch.feature.flatten(2, 3).transpose(1, 2);
+            projection.standardise(&means(&cells, &batch.cells.unsqueeze(1)).squeeze_dim(1));
+        }
+    }
 }
 
 /// Means `[B, K, C]` of cells `[B, h * w, C]`, weighted with shares `[B, K, h * w]`; the mean of the whole picture, which is row 0, for a part
@@ -109,7 +153,7 @@ fn means(cells: &Tensor, shares: &Tensor) -> Tensor {
 /// deals with.
 ///
 /// Parameters: `pool.*`, `look.*` (what is known of a human beside the map, added to v_h), `bank`, `scale`, `offset`, `spatial.*` (F_sp), `pair.*` (F_E), `knowledge.*`
-/// (F_K), `verbs.*` (F_P), `related.*` (F_B).
+/// (F_K), `verbs.*` (F_P), `related.*` (F_B), `started.*` (pooling and prompts before training, in rows of Table 3).
 #[derive(Debug)]
 pub struct WeaklyNetwork {
     pool: Pool,
@@ -123,12 +167,13 @@ pub struct WeaklyNetwork {
     knowledge: Option<(Knowledge, Perceptron)>,
     verbs: Perceptron,
     related: Option<Perceptron>,
+    started: Option<Started>,
+    distilled: bool,
 }
 
 /// Cosine of every row of `x` `[.., D]` with every row of the bank `[N, D]`: `[.., N]`.
 fn cosines(x: &Tensor, bank: &Tensor) -> Tensor {
-    let unit = |t: &Tensor| t / t.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true).clamp_min(1e-12);
-    unit(x).matmul(&unit(bank).transpose(0, 1))
+    unit_rows(x).matmul(&unit_rows(bank).transpose(0, 1))
 }
 
 /// Rows `index` `[B, P]` of `x` `[B, N, D]`.
@@ -169,6 +214,7 @@ impl WeaklyNetwork {
         let d = shape.width;
         let one = |name: &str, value: f64| path.var(name, &[], nn::Init::Const(value));
         let perceptron = |name: &str, widths: &[i64]| Perceptron::new(&(path / name), widths);
+        let prompts = bank;
         let asks = parts.recognition || parts.knowledge.is_some_and(|k| k != Knowledge::Union);
         let bank = asks.then(|| {
             let start = bank.to_kind(Kind::Float).to_device(path.device());
@@ -176,18 +222,8 @@ impl WeaklyNetwork {
             no_grad(|| kept.shallow_clone().copy_(&start));
             kept.set_requires_grad(parts.bank_trained)
         });
-        let pool = match config.pooling {
-            Pooling::Mean => Pool::Mean(Projection::new(&(path / "pool"), shape.map_channels, d)),
-            Pooling::Attention => {
-                let (channels, heads, grid) = (shape.map_channels, shape.pool_heads, shape.pool_grid);
-                Pool::Attention(AttentionPool::new(
-                    &(path / "pool"),
-                    AttentionPoolShape { channels, heads, grid, output: d },
-                ))
-            }
-        };
         Self {
-            pool,
+            pool: Pool::new(&(path / "pool"), config),
             look: (shape.tokens > 0).then(|| Projection::new(&(path / "look"), shape.tokens, d)),
             dropout: config.dropout,
             scale: bank.is_some().then(|| one("scale", START_SCALE)),
@@ -198,6 +234,9 @@ impl WeaklyNetwork {
             knowledge: parts.knowledge.map(|mode| (mode, perceptron("knowledge", &[d, d, d]))),
             verbs: perceptron("verbs", &[d, d, shape.verbs]),
             related: parts.relatedness.then(|| perceptron("related", &[d, d, 1])),
+            // Last: all else is drawn as without it.
+            started: parts.keeps_start().then(|| Started::new(&(path / "started"), config, prompts)),
+            distilled: parts.distilled,
         }
     }
 
@@ -213,27 +252,15 @@ impl WeaklyNetwork {
         if self.asks_union() {
             parts.push(&batch.union_shares);
         }
-        let shares = Tensor::cat(&parts, 1);
-        match &self.pool {
-            Pool::Attention(pool) => pool.masked(&batch.feature, &shares, Some(&batch.sizes)),
-            Pool::Mean(projection) => {
-                let cells = batch.feature.flatten(2, 3).transpose(1, 2);
-                // Both are linear, and shares add up to 1: whichever has fewer rows goes first through the wide layer.
-                if shares.size()[1] > cells.size()[1] {
-                    means(&projection.forward(&cells, dropout), &shares)
-                } else {
-                    projection.forward(&means(&cells, &shares), dropout)
-                }
-            }
-        }
+        self.pool.forward(batch, &Tensor::cat(&parts, 1), dropout)
     }
 
     /// Takes mean and deviation of mean-pooled features and of tokens from the images of a batch, where the network has such.
     pub fn standardise(&self, batch: &WeakBatch) {
         no_grad(|| {
-            if let Pool::Mean(projection) = &self.pool {
-                let cells = batch.feature.flatten(2, 3).transpose(1, 2);
-                projection.standardise(&means(&cells, &batch.cells.unsqueeze(1)).squeeze_dim(1));
+            self.pool.standardise(batch);
+            if let Some(started) = &self.started {
+                started.pool().standardise(batch);
             }
             if let Some(look) = &self.look {
                 let humans = batch.tokens.flatten(0, 1);
@@ -281,13 +308,19 @@ impl WeaklyNetwork {
         Some((cosines(&union, bank) * scale.exp()).softmax(-1, Kind::Float))
     }
 
+    /// What the prompts say of the pairs without training, `[B, P, N]`: the softmax over the interactions of their unions; `None` where
+    /// the network does not keep how it started.
+    pub fn prompt_scores(&self, batch: &WeakBatch) -> Option<Tensor> {
+        Some(self.started.as_ref()?.scores(batch))
+    }
+
     /// All of it. `train` lets dropout act.
     pub fn forward(&self, batch: &WeakBatch, train: bool) -> WeaklyOutput {
         let dropout = if train { self.dropout } else { 0.0 };
         let features = self.features(batch, dropout);
         let entities = batch.entity_shares.size()[1];
         let (whole, each) = (features.narrow(1, 0, 1), features.narrow(1, 1, entities));
-        let alone = batch.human_index.eq_tensor(&batch.object_index).unsqueeze(-1);
+        let alone = batch.alone();
         let mut human = gather(&each, &batch.human_index);
         if let Some(look) = &self.look {
             human += gather(&look.forward(&batch.tokens, dropout), &batch.human_index);
@@ -314,6 +347,7 @@ impl WeaklyNetwork {
             verbs: list.put(&self.verbs.forward(&pairs, dropout)),
             relatedness: related.map(|related| list.put(&related).squeeze_dim(-1)),
             pairs: list.put(&pairs),
+            teacher: self.started.as_ref().filter(|_| self.distilled).map(|started| started.whole(batch)),
         }
     }
 

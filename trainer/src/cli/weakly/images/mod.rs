@@ -331,7 +331,7 @@ impl WeaklyArguments {
         let tensors = lite.store.variables();
         let storage = if self.images.f16_weights { WeightStorage::F16 } else { WeightStorage::F32 };
         let backbone = SecondBackbone { tensors: &tensors, prefix: "", config: lite.network.config(), storage };
-        let weights = model.store.variables();
+        let weights = WeaklyGraph::exported(model.store.variables());
         let alone = !vocabulary.alone().is_empty();
         let feature = backbone.feature(&base.manifest().detector.input);
         let head = WeaklyGraph::new(model.config(), &weights, alone, feature);

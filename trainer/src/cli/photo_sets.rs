@@ -1,18 +1,55 @@
-//! The pictures of HICO-DET and V-COCO that a run learns from and is scored on.
+//! The pictures of HICO-DET and V-COCO that a system learns from and is scored on, and its predictions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::bail;
 use hoi_runtime::vocabulary::Vocabulary;
+use serde_json::Value;
 
-use super::photos::PhotoArguments;
-use crate::cli::pictures::DataChoice;
+use super::pictures::DataChoice;
 use crate::dataset::hico_det::{
-    FRACTION_SEED, HicoDet, HicoDetPictures, InteractionTable, fraction_numbers, without_unseen,
+    FRACTION_SEED, HicoDet, HicoDetPictures, InteractionTable, ZeroShotSplit, fraction_numbers, without_unseen,
 };
 use crate::dataset::v_coco::{ActionRoles, Split, VCoco, VCocoPictures};
-use crate::dataset::{PictureSet, fraction};
+use crate::dataset::{FRACTIONS, PictureSet, fraction};
+use crate::eval::hico_det::{HicoDetEvaluator, HicoDetScores};
+use crate::eval::interactions::TripletPrediction;
+use crate::eval::predictions::PredictionFile;
+use crate::eval::zero_shot::ZeroShotMeans;
+use crate::system::rmlr::{role_predictions, verb_numbers};
+
+/// Predictions of the scored pictures.
+pub(super) const PREDICTIONS_FILE: &str = "predictions.jsonl";
+
+/// Which pictures.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PhotoChoice<'a> {
+    pub(super) data: DataChoice,
+    /// Folder of the annotations.
+    pub(super) root: Option<&'a Path>,
+    /// Folder of the pictures; without it, that of the annotations.
+    pub(super) images: Option<&'a Path>,
+    /// Learn from a part of the training split and score on the rest.
+    pub(super) holdout: bool,
+    /// Percent of the training pictures.
+    pub(super) fraction: Option<u32>,
+    /// What is kept back.
+    pub(super) zero_shot: Option<ZeroShotSplit>,
+}
+
+/// Parses a share of the training pictures.
+pub(super) fn percent(text: &str) -> Result<u32, String> {
+    let found = text.parse().ok().filter(|p| FRACTIONS.contains(p));
+    found.ok_or_else(|| format!("expected one of {FRACTIONS:?}"))
+}
+
+/// HICO-DET's scores, and those of the zero-shot split.
+pub(super) type Scores = (HicoDetScores, Option<ZeroShotMeans>);
+
+/// Takes the predictions of a picture: its name, its number, and they.
+pub(super) type Sink<'a> = &'a mut dyn FnMut(&str, u64, &[TripletPrediction]) -> anyhow::Result<()>;
 
 /// What is predicted.
 pub(super) enum Scored {
@@ -25,6 +62,14 @@ impl Scored {
         match self {
             Self::HicoDet(set) => &**set,
             Self::VCoco(set, _) => &**set,
+        }
+    }
+
+    /// Name of each picture by its number.
+    pub(super) fn names(&self) -> HashMap<u64, &str> {
+        match self {
+            Self::HicoDet(set) => set.images().iter().map(|i| (i.number, i.name.as_str())).collect(),
+            Self::VCoco(set, _) => set.images().iter().map(|i| (i.number, i.name.as_str())).collect(),
         }
     }
 }
@@ -45,9 +90,9 @@ pub(super) struct PhotoData {
 
 impl PhotoData {
     /// Reads the annotation; pictures are opened later.
-    pub(super) fn open(arguments: &PhotoArguments) -> anyhow::Result<Self> {
-        let Some(root) = &arguments.root else { bail!("--root is needed: the folder of the annotations") };
-        let images = arguments.images.as_deref().unwrap_or(root);
+    pub(super) fn open(arguments: &PhotoChoice<'_>) -> anyhow::Result<Self> {
+        let Some(root) = arguments.root else { bail!("--root is needed: the folder of the annotations") };
+        let images = arguments.images.unwrap_or(root);
         let mut data = match arguments.data {
             DataChoice::HicoDet => hico_det(arguments, root, images)?,
             DataChoice::VCoco => v_coco(arguments, root, images)?,
@@ -68,8 +113,8 @@ impl PhotoData {
     }
 
     /// The command that scores a file of predictions, where there is one.
-    pub(super) fn score_command(&self, arguments: &PhotoArguments, predictions: &Path) -> Option<String> {
-        let root = arguments.root.as_deref()?.display();
+    pub(super) fn score_command(&self, arguments: &PhotoChoice<'_>, predictions: &Path) -> Option<String> {
+        let root = arguments.root?.display();
         let file = predictions.display();
         match &self.scored {
             Scored::HicoDet(_) if self.holdout => None,
@@ -79,6 +124,74 @@ impl PhotoData {
             }
         }
     }
+}
+
+impl PhotoData {
+    /// Writes the predictions that `predict` hands to its sink for the scored pictures, interactions numbered by the table
+    /// `[class][verb]` it is given. What it returns, the names of pictures that could not be read, and the scores where they can be had
+    /// at once.
+    pub(super) fn predictions(
+        &self,
+        path: &Path,
+        predict: impl FnOnce(&[Vec<Option<usize>>], Sink<'_>) -> anyhow::Result<Vec<String>>,
+    ) -> anyhow::Result<(Vec<String>, Option<Scores>)> {
+        let mut file = PredictionFile::create(path)?;
+        let (unread, scores) = match &self.scored {
+            Scored::HicoDet(pictures) => {
+                let table = pictures.table();
+                let mut evaluator = HicoDetEvaluator::new(table, pictures.images(), None, 0);
+                let unread = predict(&table.index(), &mut |name, number, found| {
+                    file.add(name, found)?;
+                    Ok(evaluator.add_image(number, found)?)
+                })?;
+                let scores = evaluator.finish();
+                let zero_shot = self.unseen.as_ref().map(|unseen| ZeroShotMeans::new(&scores.per_interaction, unseen));
+                (unread, Some((scores, zero_shot.transpose()?)))
+            }
+            Scored::VCoco(pictures, _) => {
+                let vocabulary = pictures.vocabulary();
+                let unread = predict(&verb_numbers(vocabulary), &mut |name, _, found| {
+                    Ok(file.add(name, &role_predictions(found, vocabulary))?)
+                })?;
+                (unread, None)
+            }
+        };
+        file.commit()?;
+        Ok((unread, scores))
+    }
+}
+
+/// The lines of a result that say how the scored pictures went: `skipped`, `skipped_scored`, `dropped_detections`, `scores`, `zero_shot`,
+/// `bundle`, `predictions`, `score_command`.
+pub(super) fn print_scores(out: &mut impl Write, result: &Value) -> anyhow::Result<()> {
+    let text = |key: &str| result[key].as_str().unwrap_or_default();
+    writeln!(out, "{}: {} pictures of {}", text("row"), result["pictures"], text("scored"))?;
+    for (key, what) in [
+        ("skipped", "training pictures could not be read (counted in every epoch)"),
+        ("skipped_scored", "scored pictures could not be read and have no predictions"),
+        ("dropped_detections", "detections were of classes that the data set does not have"),
+    ] {
+        if result[key].as_u64().unwrap_or_default() > 0 {
+            writeln!(out, "  {} {what}", result[key])?;
+        }
+    }
+    if let Some(map) = result["scores"]["default"]["full"].as_f64() {
+        let zero_shot =
+            result["zero_shot"].as_object().map(|z| format!(", unseen {}, seen {}", z["unseen"], z["seen"]));
+        writeln!(out, "  mAP {map:.2} %, Default{}", zero_shot.unwrap_or_default())?;
+    }
+    if !text("bundle").is_empty() {
+        writeln!(out, "  bundle: {}", text("bundle"))?;
+    }
+    writeln!(out, "  predictions: {}", text("predictions"))?;
+    match result["score_command"].as_str() {
+        Some(command) => writeln!(out, "  score them with: {command}")?,
+        None => writeln!(
+            out,
+            "  `hoi-train score` knows the test split only; the figure above is that of the held-out part"
+        )?,
+    }
+    Ok(())
 }
 
 /// The vocabulary without the interactions `unseen`.
@@ -100,7 +213,7 @@ fn seen_vocabulary(table: &InteractionTable, unseen: &[usize]) -> anyhow::Result
     Ok(Vocabulary::new(spec)?)
 }
 
-fn hico_det(arguments: &PhotoArguments, root: &Path, images: &Path) -> anyhow::Result<PhotoData> {
+fn hico_det(arguments: &PhotoChoice<'_>, root: &Path, images: &Path) -> anyhow::Result<PhotoData> {
     let data = HicoDet::open(root)?;
     let table = data.table();
     let mut training = data.train()?;
@@ -140,7 +253,7 @@ fn hico_det(arguments: &PhotoArguments, root: &Path, images: &Path) -> anyhow::R
     })
 }
 
-fn v_coco(arguments: &PhotoArguments, root: &Path, images: &Path) -> anyhow::Result<PhotoData> {
+fn v_coco(arguments: &PhotoChoice<'_>, root: &Path, images: &Path) -> anyhow::Result<PhotoData> {
     if arguments.zero_shot.is_some() {
         bail!("--zero-shot names interactions of HICO-DET: leave it out with --data v-coco");
     }
