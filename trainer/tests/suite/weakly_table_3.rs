@@ -10,7 +10,6 @@ use ndarray::Array2;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::network::largest_difference;
 use crate::weakly::{BALL, HOLD, KICK, bank, config, example, label, model, vocabulary};
 
 /// ln(1 / 0.07), where the temperature starts.

@@ -18,11 +18,8 @@ use crate::network::weights::{StateDict, WeightsError};
 /// Power of the detector's scores at test (eq. 3).
 pub const PRIOR_POWER: f32 = 2.8;
 
-/// Triplets of a picture before they are cut.
+/// Triplets of a picture at most, the most that the runtime's rule takes.
 const MAX_TRIPLETS: usize = 10_000;
-
-/// The same where the prompts may change their order.
-const ALL_TRIPLETS: usize = 1 << 20;
 
 /// Where the weights of a backbone that is trained with the rest lie, in the names of [`ModifiedResNet`].
 pub(crate) const BACKBONE: &str = "backbone";
@@ -203,21 +200,15 @@ impl WeaklyModel {
         examples: &[&WeakExample],
         vocabulary: &Vocabulary,
     ) -> Result<Vec<Vec<ScoredTriplet>>, hoi_runtime::fusion::FusionError> {
-        let mode = self.config.parts.prompt_score;
-        let most = if mode.is_some() { ALL_TRIPLETS } else { MAX_TRIPLETS };
-        let fusion = Fusion::new(&self.fusion_spec(vocabulary, most), vocabulary)?;
+        let fusion = Fusion::new(&self.fusion_spec(vocabulary, MAX_TRIPLETS), vocabulary)?;
         let outputs = self.outputs(examples);
         let fused = examples.iter().zip(&outputs).map(|(e, head)| fusion.fuse(&e.picture.entities, &e.pairs, head));
         let fused: Vec<Vec<ScoredTriplet>> = fused.collect::<Result<_, _>>()?;
-        let Some((mode, asked)) = mode.zip(self.prompt_scores(examples)) else { return Ok(fused) };
+        let Some((mode, asked)) = self.config.parts.prompt_score.zip(self.prompt_scores(examples)) else {
+            return Ok(fused);
+        };
         let all = fused.into_iter().zip(examples).zip(&asked);
-        Ok(all
-            .map(|((triplets, example), asked)| {
-                let mut triplets = rescored(triplets, example, &self.table, asked.view(), mode);
-                triplets.truncate(MAX_TRIPLETS);
-                triplets
-            })
-            .collect())
+        Ok(all.map(|((triplets, e), asked)| rescored(triplets, e, &self.table, asked.view(), mode)).collect())
     }
 
     /// What the prompts say of each example's pairs without training, `[P, N]` each; `None` in rows that do not ask.

@@ -330,11 +330,15 @@ impl WeaklyArguments {
         let options = DetectOptions { augmentation: &plain, batch: 4, threads, skip_limit, progress: &progress };
         let indices: Vec<usize> = (0..set.len()).collect();
         let names = data.scored.names();
+        // A data set scores its `no_interaction` too, which the board does not say.
+        let mut spec = vocabulary.spec().clone();
+        spec.background_verb = None;
+        let every_verb = Vocabulary::new(spec)?;
         let scored = data.predictions(path, |interactions, sink| {
             no_grad(|| {
                 detect_set::<anyhow::Error>(&maps, &pictures, &indices, &options, |found| {
                     let example = WeakExample::new(found.picture, Vec::new(), vocabulary);
-                    let triplets = model.triplets(&[&example], vocabulary)?.pop().unwrap_or_default();
+                    let triplets = model.triplets(&[&example], &every_verb)?.pop().unwrap_or_default();
                     let number = example.picture.number;
                     let name = names.get(&number).copied().unwrap_or_default();
                     sink(name, number, &predictions(&example, &triplets, interactions))
