@@ -185,6 +185,13 @@ fn what_cannot_be_used_is_named() {
         with(&["--proposals", path(&proposals)]),
         &["nothing is named that reads pictures", "--clip-model CHECKPOINT"],
     );
+    let (no_set, row) =
+        (["weakly", "--root", path(&root), "--out", path(&out)], ["--row", "abl1", "--stanford40", "x"]);
+    refused(hoi_train(&no_set), &["--root is the folder of a data set", "--data hico-det"]);
+    refused(
+        hoi_train(&[&["weakly", "--out", path(&out)], &row[..]].concat()),
+        &["`prompts alone`", "HICO-DET and V-COCO only"],
+    );
     let vit = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/clip/vit");
     refused(with(&["--proposals", path(&proposals), "--clip-model", path(&vit)]), &["is a vision transformer", "RN50"]);
     let other = weak.photos.at("other.jsonl");

@@ -100,7 +100,7 @@ fn bundle(model: &WeaklyModel, detector: &DetrModel, vocabulary: &Vocabulary) ->
     let tensors = detector.store.variables();
     let graph = DetrGraph { tensors: &tensors, config: detector.config(), input: INPUT };
     let (weights, config) = (model.store.variables(), model.config());
-    let head = WeaklyGraph::new(&config, &weights, !vocabulary.alone().is_empty(), graph.feature());
+    let head = WeaklyGraph::new(config, &weights, !vocabulary.alone().is_empty(), graph.feature());
     let parts = DetrBundle {
         name: "tiny-weakly".into(),
         version: "0".into(),

@@ -111,10 +111,13 @@ impl WeaklyArguments {
         if self.data_set.given() {
             return self.run_data_set();
         }
+        if self.data_set.root.is_some() {
+            bail!("--root is the folder of a data set: --data hico-det or --data v-coco says of which");
+        }
         let photos = self.images.images.is_some() || self.stanford40.stanford40.is_some();
         if photos && self.method.row.parts().prompt_score.is_some() {
             bail!(
-                "--row {}: what the prompts say without training is scored on rendered scenes, HICO-DET and V-COCO only",
+                "--row of `{}`: what the prompts say without training is scored on rendered scenes, HICO-DET and V-COCO only",
                 self.method.row.title()
             );
         }

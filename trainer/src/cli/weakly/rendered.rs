@@ -36,11 +36,12 @@ impl WeaklyArguments {
     pub(super) fn run_rendered(self) -> anyhow::Result<()> {
         let Some(folder) = &self.detector else {
             bail!(
-                "--detector DIR is missing: the folder that `hoi-train detr` wrote; or photos: --images DIR, --stanford40 DIR"
+                "--detector DIR is missing: the folder that `hoi-train detr` wrote; or photos: --images DIR, \
+                 --stanford40 DIR, --data hico-det|v-coco"
             )
         };
         if self.photos.proposals.is_some() || !self.photos.backbone.is_empty() {
-            bail!("--proposals and --backbone are for photos: --images DIR, --stanford40 DIR");
+            bail!("--proposals and --backbone are for photos: --images DIR, --stanford40 DIR, --data hico-det|v-coco");
         }
         let device = self.run.device()?;
         let detector = Detector::load(folder, device)?;

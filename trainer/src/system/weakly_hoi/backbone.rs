@@ -139,7 +139,7 @@ impl PhotoBackbone {
 impl Reader {
     fn load(path: &Path, input: Option<Size>, device: Device) -> Result<Self, BackboneError> {
         let network = EfficientNetLite::load(path, device)?;
-        let own = network.variant.resolution() as u32;
+        let own = network.variant.resolution();
         let size = input.unwrap_or(Size::new(own, own));
         let input = InputSpec {
             name: "images".to_owned(),
