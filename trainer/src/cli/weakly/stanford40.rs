@@ -122,10 +122,9 @@ impl WeaklyArguments {
         let part = self.stanford40.actions;
         let fit = self.read_actions(root, ActionSplit::Fit, "fit", &setting)?;
         let held = self.read_actions(root, ActionSplit::Held, "held", &setting)?;
-        let human = vocabulary.human();
         let example = |picture: &DetectedPicture, action: usize, people| {
             let labels = action_labels(action, &vocabulary);
-            with_one_person(picture, people, human).map(|p| WeakExample::new(p, labels, &vocabulary))
+            with_one_person(picture, people, &vocabulary).map(|p| WeakExample::new(p, labels, &vocabulary))
         };
         let learned: &[&ReadPhotos] = match part {
             ActionPart::Held => &[&fit],

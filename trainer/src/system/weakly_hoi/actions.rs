@@ -37,8 +37,9 @@ pub enum People {
     Detected,
 }
 
-/// The photo with one of the persons of [`with_given_person`]; `None` where none was detected.
-pub fn with_one_person(picture: &DetectedPicture, people: People, human: ObjectClass) -> Option<DetectedPicture> {
+/// The photo with one of the persons of [`with_given_person`] and the objects that any action has; `None` where no person was detected.
+pub fn with_one_person(picture: &DetectedPicture, people: People, vocabulary: &Vocabulary) -> Option<DetectedPicture> {
+    let human = vocabulary.human();
     let persons = picture.entities.iter().take_while(|e| e.class == human).count();
     let person = match people {
         People::Given => 0,
@@ -47,7 +48,8 @@ pub fn with_one_person(picture: &DetectedPicture, people: People, human: ObjectC
     if person >= persons {
         return None;
     }
-    let kept: Vec<usize> = [person].into_iter().chain(persons..picture.entities.len()).collect();
+    let used = |i: &usize| !vocabulary.valid_verbs(picture.entities[*i].class).is_empty();
+    let kept: Vec<usize> = [person].into_iter().chain((persons..picture.entities.len()).filter(used)).collect();
     let rows: Vec<i64> = kept.iter().map(|&i| i as i64).collect();
     Some(DetectedPicture {
         entities: kept.iter().map(|&i| picture.entities[i].clone()).collect(),
@@ -163,19 +165,22 @@ mod tests {
         let found = [
             detection(&vocabulary, "person", [60.0, 10.0, 95.0, 90.0], 0.9),
             detection(&vocabulary, "person", [12.0, 12.0, 52.0, 90.0], 0.7),
+            detection(&vocabulary, "chair", [5.0, 50.0, 60.0, 95.0], 0.85),
             detection(&vocabulary, "bicycle", [5.0, 50.0, 60.0, 95.0], 0.8),
         ];
         let entities = with_given_person(GIVEN, &found, human, true);
-        assert_eq!(entities.iter().map(|e| e.score).collect::<Vec<_>>(), [1.0, 0.7, 0.8]);
-        assert_eq!(with_given_person(GIVEN, &found, human, false).len(), 2);
+        assert_eq!(entities.iter().map(|e| e.score).collect::<Vec<_>>(), [1.0, 0.7, 0.85, 0.8]);
+        assert_eq!(with_given_person(GIVEN, &found, human, false).len(), 3);
         let all = picture(entities);
-        let given = with_one_person(&all, People::Given, human).unwrap();
-        let detected = with_one_person(&all, People::Detected, human).unwrap();
+        let given = with_one_person(&all, People::Given, &vocabulary).unwrap();
+        let detected = with_one_person(&all, People::Detected, &vocabulary).unwrap();
         assert_eq!((given.entities[0].score, detected.entities[0].score), (1.0, 0.7));
-        assert_eq!((given.tokens.double_value(&[0, 0]), given.tokens.double_value(&[1, 0])), (0.0, 2.0));
-        assert_eq!((detected.tokens.double_value(&[0, 0]), detected.tokens.double_value(&[1, 0])), (1.0, 2.0));
+        // No action has a chair.
+        assert_eq!((given.entities.len(), detected.entities.len()), (2, 2));
+        assert_eq!((given.tokens.double_value(&[0, 0]), given.tokens.double_value(&[1, 0])), (0.0, 3.0));
+        assert_eq!((detected.tokens.double_value(&[0, 0]), detected.tokens.double_value(&[1, 0])), (1.0, 3.0));
         let far = picture(with_given_person(GIVEN, &found[..1], human, true));
-        assert!(with_one_person(&far, People::Detected, human).is_none());
+        assert!(with_one_person(&far, People::Detected, &vocabulary).is_none());
     }
 
     #[test]
