@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use indicatif::ProgressBar;
+use serde_json::{Value, json};
 use tch::Device;
 
+use crate::export::write_beside;
 use crate::system::run::{DeviceChoice, OptimizerChoice, Precision, RunConfig, RunOptions, Schedule, progress_bar};
 
 /// Options of a run; what is left out keeps the system's own value.
@@ -127,6 +129,23 @@ impl RunArguments {
             progress,
         }
     }
+}
+
+/// Writes `result.json` into a run's folder.
+pub(super) fn write_result(folder: &Path, result: &Value) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec_pretty(result)?;
+    text.push(b'\n');
+    Ok(write_beside(&folder.join("result.json"), &text)?)
+}
+
+/// A result as `--json` prints it: without its epochs, with the run's folder.
+pub(super) fn result_line(result: &Value, out: &Path) -> Value {
+    let mut line = result.clone();
+    if let Some(line) = line.as_object_mut() {
+        line.remove("epochs");
+        line.insert("out".to_owned(), json!(out));
+    }
+    line
 }
 
 /// The command as it was given, without the program's folder.

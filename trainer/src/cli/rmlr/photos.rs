@@ -16,10 +16,10 @@ use super::{Plan, RmlrArguments};
 use crate::cli::detected::{Shown, detections};
 use crate::cli::photo_sets::{PREDICTIONS_FILE, PhotoChoice, PhotoData, Scores, percent, print_scores};
 use crate::cli::pictures::DataChoice;
-use crate::cli::run::command_line;
+use crate::cli::run::{command_line, result_line, write_result};
 use crate::dataset::augment::Augmentation;
 use crate::dataset::hico_det::ZeroShotSplit;
-use crate::export::{RmlrGraph, RmlrOver, write_beside, write_rmlr_over};
+use crate::export::{RmlrGraph, RmlrOver, write_rmlr_over};
 use crate::system::rmlr::{
     BundleDetector, DetectOptions, Example, RmlrModel, RoiPooling, Source, Texts, predict_set, save_model, train,
 };
@@ -125,9 +125,7 @@ impl RmlrArguments {
             "epochs": log,
             "command": command_line(),
         });
-        let mut text = serde_json::to_vec_pretty(&result)?;
-        text.push(b'\n');
-        write_beside(&folder.join("result.json"), &text)?;
+        write_result(folder, &result)?;
         self.report_photos(&result)
     }
 
@@ -261,12 +259,7 @@ impl RmlrArguments {
     fn report_photos(&self, result: &Value) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         if self.json {
-            let mut line = result.clone();
-            if let Some(line) = line.as_object_mut() {
-                line.remove("epochs");
-                line.insert("out".to_owned(), json!(self.run.out));
-            }
-            writeln!(out, "{line}")?;
+            writeln!(out, "{}", result_line(result, &self.run.out))?;
             return Ok(());
         }
         print_scores(&mut out, result)

@@ -9,10 +9,9 @@ use tch::Device;
 
 use super::RmlrArguments;
 use crate::cli::detected::{Detector, RenderedTruth, scene_detections};
-use crate::cli::run::command_line;
+use crate::cli::run::{command_line, write_result};
 use crate::dataset::PictureSet;
 use crate::dataset::rendered::RenderedScenes;
-use crate::export::write_beside;
 use crate::system::detr::DetrModel;
 use crate::system::rmlr::{
     BoxesConfig, Example, RmlrModel, Source, Texts, average_precisions, boxes_logits, mean_average_precision,
@@ -69,9 +68,7 @@ impl RmlrArguments {
             "epochs": epochs,
             "command": command_line(),
         });
-        let mut text = serde_json::to_vec_pretty(&result)?;
-        text.push(b'\n');
-        write_beside(&folder.join("result.json"), &text)?;
+        write_result(folder, &result)?;
         self.report(&result)
     }
 

@@ -10,10 +10,9 @@ use tch::Device;
 
 use super::WeaklyArguments;
 use crate::cli::detected::{Detector, RenderedTruth, scene_detections};
-use crate::cli::run::command_line;
+use crate::cli::run::{command_line, write_result};
 use crate::dataset::PictureSet;
 use crate::dataset::rendered::{RenderedScenes, Split, used_object};
-use crate::export::write_beside;
 use crate::system::rmlr::{FrozenDetector, LabelledDetections, mean_percent};
 use crate::system::run::{RunConfig, RunIdentity, Schedule, Trainer};
 use crate::system::weakly_hoi::{
@@ -116,9 +115,7 @@ impl WeaklyArguments {
         let note = json!({"data": data, "command": command_line(), "config": config, "detector": detector.key,
             "map": result["map"], "split": self.scenes.split});
         save_model(&model, vocabulary, note, folder)?;
-        let mut text = serde_json::to_vec_pretty(&result)?;
-        text.push(b'\n');
-        write_beside(&folder.join("result.json"), &text)?;
+        write_result(folder, &result)?;
         self.report_rendered(&result, device)
     }
 

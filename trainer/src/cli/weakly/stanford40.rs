@@ -12,10 +12,9 @@ use tch::Device;
 
 use super::WeaklyArguments;
 use super::photos::{PhotoList, PhotoSetting, PhotosRead};
-use crate::cli::run::command_line;
+use crate::cli::run::{command_line, result_line, write_result};
 use crate::dataset::proposals::ProposalRule;
 use crate::dataset::stanford40::{ACTIONS, ActionSplit, Stanford40, vocabulary};
-use crate::export::write_beside;
 use crate::system::rmlr::{DetectedPicture, mean_percent};
 use crate::system::run::{RunConfig, RunIdentity, Schedule, Trainer};
 use crate::system::weakly_hoi::{
@@ -221,21 +220,14 @@ impl WeaklyArguments {
         let note = json!({"data": data, "command": command_line(), "config": config, "photos": setting.key,
             "part": part.name(), "mean_ap": result["mean_ap"]});
         save_model(&model, &vocabulary, note, folder)?;
-        let mut text = serde_json::to_vec_pretty(&result)?;
-        text.push(b'\n');
-        write_beside(&folder.join("result.json"), &text)?;
+        write_result(folder, &result)?;
         self.report_actions(&result, device)
     }
 
     fn report_actions(&self, result: &Value, device: Device) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         if self.json {
-            let mut line = result.clone();
-            if let Some(line) = line.as_object_mut() {
-                line.remove("epochs");
-                line.insert("out".to_owned(), json!(self.run.out));
-            }
-            writeln!(out, "{line}")?;
+            writeln!(out, "{}", result_line(result, &self.run.out))?;
             return Ok(());
         }
         write!(out, "{}", actions_table(result))?;

@@ -18,10 +18,9 @@ use super::WeaklyArguments;
 use crate::cli::detected::{Shown, detections};
 use crate::cli::photo_sets::{PREDICTIONS_FILE, PhotoChoice, PhotoData, Scores, percent, print_scores};
 use crate::cli::pictures::DataChoice;
-use crate::cli::run::command_line;
+use crate::cli::run::{command_line, result_line, write_result};
 use crate::dataset::PictureSet;
 use crate::dataset::proposals::ProposalRule;
-use crate::export::write_beside;
 use crate::system::rmlr::{DetectOptions, LabelledDetections, detect_set};
 use crate::system::run::{ParameterGroup, RunConfig, RunIdentity, Schedule, Trainer, progress_bar};
 use crate::system::weakly_hoi::{
@@ -199,9 +198,7 @@ impl WeaklyArguments {
             "epochs": trained.log,
             "command": command_line(),
         });
-        let mut text = serde_json::to_vec_pretty(&result)?;
-        text.push(b'\n');
-        write_beside(&folder.join("result.json"), &text)?;
+        write_result(folder, &result)?;
         self.report_data_set(&result)
     }
 
@@ -352,12 +349,7 @@ impl WeaklyArguments {
     fn report_data_set(&self, result: &Value) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         if self.json {
-            let mut line = result.clone();
-            if let Some(line) = line.as_object_mut() {
-                line.remove("epochs");
-                line.insert("out".to_owned(), json!(self.run.out));
-            }
-            writeln!(out, "{line}")?;
+            writeln!(out, "{}", result_line(result, &self.run.out))?;
             return Ok(());
         }
         print_scores(&mut out, result)?;
