@@ -24,6 +24,9 @@ pub(super) struct PhotoArguments {
     /// Weights of an EfficientNet-Lite that reads photos; several, where their maps have the same cells, are read side by side
     #[arg(long, value_name = "FILE")]
     pub(super) backbone: Vec<PathBuf>,
+    /// Side of the square that backbones see of Stanford-40's photos; without it each sees the size that it was trained on
+    #[arg(long, value_name = "PIXELS", requires = "stanford40", value_parser = clap::value_parser!(u32).range(64..=1024))]
+    pub(super) backbone_input: Option<u32>,
     /// Learn from these proposals, of any detector: one JSON object a photo, as `hoi detect --json` prints them; a bundle still gets the
     /// detector of --detector
     #[arg(long, value_name = "FILE")]
@@ -107,7 +110,8 @@ impl PhotoArguments {
 
 impl PhotoSetting {
     pub(super) fn backbone(&self) -> anyhow::Result<PhotoBackbone> {
-        PhotoBackbone::load(&self.files, self.input, self.device).context("loading the backbones")
+        PhotoBackbone::load(&self.files, self.input, self.device)
+            .context("loading the backbones (--backbone-input gives all of them one size)")
     }
 
     /// Reads photos, as they are and where that is wanted mirrored, from a cache where there is one.

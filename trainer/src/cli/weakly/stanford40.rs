@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use hoi_runtime::geometry::Size;
 use serde_json::{Value, json};
 use tch::Device;
 
@@ -116,7 +117,8 @@ impl WeaklyArguments {
         let encoder = TextEncoder::load(&self.method.text_encoder, device).context("loading the text encoder")?;
         let proposer = self.photos.proposer(self.detector.as_deref(), &vocabulary)?;
         let looks = !self.stanford40.without_looks;
-        let setting = self.photos.setting(proposer, self.photos.backbone.clone(), None, looks, device)?;
+        let input = self.photos.backbone_input.map(|side| Size::new(side, side));
+        let setting = self.photos.setting(proposer, self.photos.backbone.clone(), input, looks, device)?;
         let backbone = setting.backbone()?;
         let part = self.stanford40.actions;
         let fit = self.read_actions(root, ActionSplit::Fit, "fit", &setting)?;
