@@ -58,6 +58,10 @@ pub(super) struct ImagesArguments {
     f16_weights: bool,
 }
 
+/// Least score of a proposal. All pairs of a picture share each verb's probability: with every guess of a detector among them, nothing is left
+/// for those that count.
+const LEAST_SCORE: f32 = 0.25;
+
 /// Persons, and other things, of a photo at most: every pair is paid for on the board.
 const MOST: usize = 8;
 
@@ -200,7 +204,7 @@ impl WeaklyArguments {
         let lite = EfficientNetLite::load(&file, Device::Cpu).context("loading the backbone")?;
         let bank = text_bank(&encoder, vocabulary).context("reading the prompts of the vocabulary")?;
 
-        let rule = ProposalRule::default();
+        let rule = ProposalRule { min_score: LEAST_SCORE, ..ProposalRule::default() };
         let pairing = pairing(rule);
         let proposer = self.photos.proposer(self.detector.as_deref(), vocabulary)?;
         let input = base.manifest().detector.input.size();
