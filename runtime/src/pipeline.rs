@@ -30,7 +30,7 @@ pub struct HoiTriplet {
     pub object: Option<Detection>,
     /// Score in `[0, 1]`.
     pub score: f32,
-    /// What the score is the product of.
+    /// What the score is the product of, before calibration where there is one.
     pub factors: Factors,
 }
 

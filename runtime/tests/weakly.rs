@@ -10,7 +10,7 @@ use hoi_quantize::onnx::{self, GraphBuilder, attr_int, attr_ints};
 use hoi_runtime::bundle::{BundleError, BundleParts, ModelBundle, write_bundle};
 use hoi_runtime::detector::Detection;
 use hoi_runtime::engine::{Dim, ElementType, TensorSpec, TractEngine};
-use hoi_runtime::fusion::{Factors, FusionSpec};
+use hoi_runtime::fusion::{Calibration, Factors, FusionSpec};
 use hoi_runtime::geometry::{BBox, Size};
 use hoi_runtime::interaction::InteractionHead;
 use hoi_runtime::pipeline::{HoiPipeline, HoiTriplet};
@@ -60,8 +60,13 @@ fn weakly_bundle(folder: &Path) -> PathBuf {
         TensorSpec::f32("relatedness", vec![p()]),
     ];
     manifest.vocabulary.alone = vec!["wave".into(), "run".into()];
-    manifest.fusion =
-        FusionSpec::Weakly { gamma: 2.8, triplet_nms: None, max_triplets: 100, interactions: Some(interactions()) };
+    manifest.fusion = FusionSpec::Weakly {
+        gamma: 2.8,
+        triplet_nms: None,
+        max_triplets: 100,
+        interactions: Some(interactions()),
+        calibration: None,
+    };
     parts.files.insert(manifest.head.file.clone(), head(3));
     let out = folder.join("bundle");
     write_bundle(&out, parts).unwrap();
@@ -147,6 +152,55 @@ fn a_photo_is_explained() {
     for part in ["weakly, gamma 2.8, 3 interactions", "2 verbs without an object", "relatedness", "image_logits"] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
+}
+
+#[test]
+fn a_calibrated_score_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = weakly_bundle(folder.path());
+    let mut parts = BundleParts::from_bundle(&ModelBundle::load(&raw).unwrap());
+    let calibration = Calibration { slope: 0.5, offset: 1.0 };
+    parts.manifest.fusion = parts.manifest.fusion.calibrated(Some(calibration));
+    let calibrated = folder.path().join("calibrated");
+    write_bundle(&calibrated, parts).unwrap();
+    let (photo, calibrated) = (photo("ride_bicycles.jpg"), calibrated.display().to_string());
+    let detect = |bundle: &str, more: &[&str]| {
+        hoi(&[&["detect", &photo, "--bundle", bundle, "--min-score", "0", "--explain"][..], more].concat()).stdout
+    };
+    let frame = |bundle: &str| serde_json::from_slice::<Value>(&detect(bundle, &["--json"])).unwrap();
+    let (was, is) = (frame(&raw.display().to_string()), frame(&calibrated));
+    let (was, is_now) = (was["triplets"].as_array().unwrap(), is["triplets"].as_array().unwrap());
+    assert!(!was.is_empty() && was.len() == is_now.len());
+    let interaction = |t: &Value| (t["verb"].clone(), t["object"]["class"].clone());
+    for t in is_now {
+        assert!(was.iter().any(|w| w["factors"] == t["factors"] && w["human"] == t["human"] && w["verb"] == t["verb"]));
+        let all = is_now.iter().filter(|o| interaction(o) == interaction(t)).map(product);
+        let best = all.fold(0f64, f64::max);
+        let expected = f64::from(calibration.probability(best as f32)) * product(t) / best;
+        assert!((number(&t["score"]) - expected).abs() < 1e-5, "{t}");
+        assert!((number(&t["product"]) - product(t)).abs() < 1e-6, "{t}");
+    }
+    let table = String::from_utf8(detect(&calibrated, &[])).unwrap();
+    let lines = table.lines().filter(|l| l.starts_with("    calibrated from ") && l.contains(" = pair 0.")).count();
+    assert_eq!(lines, is["triplets"].as_array().unwrap().len(), "{table}");
+    let shown = String::from_utf8(hoi(&["inspect", &calibrated]).stdout).unwrap();
+    assert!(shown.contains("calibrated sigma(0.500 ln s + 1.000)"), "{shown}");
+
+    // What was fitted to one head is not taken to another.
+    let graph = folder.path().join("interaction.onnx");
+    fs::write(&graph, head(3)).unwrap();
+    let manifest = ModelBundle::load(&raw).unwrap().manifest().clone();
+    let training = json!({"data": "made up", "command": "a test"});
+    let description = folder.path().join("head.json");
+    let text = json!({"vocabulary": manifest.vocabulary, "head": manifest.head, "training": training});
+    fs::write(&description, text.to_string()).unwrap();
+    let other = folder.path().join("other").display().to_string();
+    let (graph, description) = (graph.display().to_string(), description.display().to_string());
+    let told = ["--name", "other", "--description", "made up", "--head-licence", "none"];
+    let own = ["bundle", &other, "--base", &calibrated, "--head", &graph, "--head-description", &description];
+    let said = hoi(&[&own[..], &told].concat());
+    assert!(String::from_utf8_lossy(&said.stderr).contains("calibration is left out"));
+    assert_eq!(ModelBundle::load(Path::new(&other)).unwrap().manifest().fusion.calibration(), None);
 }
 
 #[test]
@@ -241,10 +295,11 @@ type Change = fn(&mut Value);
 
 #[test]
 fn manifests_that_contradict_themselves() {
-    let cases: [(Change, &str, &str); 10] = [
+    let cases: [(Change, &str, &str); 11] = [
         (|m| m["fusion"]["gamma"] = json!(0.0), "fusion.gamma", "not a positive number"),
         (|m| m["fusion"]["gamma"] = json!(-2.8), "fusion.gamma", "-2.8"),
         (|m| m["fusion"]["max_triplets"] = json!(0), "fusion.max_triplets", "10000"),
+        (|m| m["fusion"]["calibration"] = json!({"slope": -1, "offset": 0}), "fusion.calibration.slope", "positive"),
         (|m| m["fusion"]["interactions"][0][0] = json!("levitate"), "fusion.interactions", "row 0 names `levitate`"),
         (|m| m["fusion"]["interactions"][2][1] = json!("unicorn"), "fusion.interactions", "row 2 names `unicorn`"),
         (

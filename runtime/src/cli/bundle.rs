@@ -69,6 +69,10 @@ pub(super) fn run(args: &BundleArgs) -> anyhow::Result<ExitCode> {
     if args.detector.is_some() || args.head.is_some() {
         // Figures, cards and notices of the base speak of its own networks.
         parts.manifest.accuracy.clear();
+        if parts.manifest.fusion.calibration().is_some() {
+            eprintln!("hoi: the base's calibration is left out: it was fitted to its own networks");
+            parts.manifest.fusion = parts.manifest.fusion.calibrated(None);
+        }
         let networks = [parts.manifest.detector.file.clone(), parts.manifest.head.file.clone()];
         parts.files.retain(|name, _| {
             let kept = networks.contains(name);

@@ -26,7 +26,7 @@ pub(super) struct DetectArgs {
     /// Print one JSON object a picture (schema hoi.frame/1) instead of a table
     #[arg(long)]
     json: bool,
-    /// Show what each score is the product of
+    /// Show the factors of each score, and their product where the bundle calibrates it
     #[arg(long)]
     explain: bool,
     /// Take only share I of N of the directory's pictures, for instance 2/8

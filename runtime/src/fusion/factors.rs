@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// The factors of a triplet's score: their product is the score.
+/// The factors of a triplet's score: their product is the score, or what the rule's calibration turns into it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 #[non_exhaustive]
@@ -46,7 +46,7 @@ impl Factors {
         all.into_iter().flatten()
     }
 
-    /// The score.
+    /// The score before calibration.
     pub fn product(&self) -> f32 {
         self.named().map(|(_, value)| value).product()
     }

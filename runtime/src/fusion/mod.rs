@@ -1,5 +1,6 @@
 //! From what the head says of pairs and picture to triplets: one function per scoring rule, and triplet NMS.
 
+mod calibration;
 mod factors;
 mod prior;
 mod triplet_nms;
@@ -8,10 +9,12 @@ mod weakly;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use calibration::Calibration;
 pub use factors::Factors;
 pub use prior::detr_prior;
 pub use triplet_nms::{TripletNms, suppress_triplets};
@@ -36,6 +39,9 @@ pub enum FusionSpec {
         triplet_nms: TripletNms,
         /// At most this many triplets an image leave the fusion.
         max_triplets: usize,
+        /// Turns the product into a probability, last of all; the score is the product where it is not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        calibration: Option<Calibration>,
     },
     /// `(s_h s_o)^gamma sigma(g) e sigma(b)` (Weakly-HOI 3.2.5, eq. 3): `e` is the pair's share of the verb's probability in the picture
     /// ([`normalised_pair_scores`], over all pairs of the picture), `g` the picture's logit of the interaction (`image_logits`), `b` the
@@ -52,6 +58,10 @@ pub enum FusionSpec {
         /// interactions are scored then.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         interactions: Option<Vec<(String, Option<String>)>>,
+        /// Turns the product of the best triplet of each interaction into the probability that the picture shows it; the interaction's
+        /// other triplets keep their ratio to it. Last of all; the score is the product where it is not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        calibration: Option<Calibration>,
     },
 }
 
@@ -62,6 +72,22 @@ impl FusionSpec {
             Self::DetrPrior { .. } => "detr_prior",
             Self::Weakly { .. } => "weakly",
         }
+    }
+
+    /// What turns the product of the factors into a probability, where that is asked for.
+    pub fn calibration(&self) -> Option<Calibration> {
+        match self {
+            Self::DetrPrior { calibration, .. } | Self::Weakly { calibration, .. } => *calibration,
+        }
+    }
+
+    /// The same rule with this calibration, or with none.
+    #[must_use]
+    pub fn calibrated(mut self, by: Option<Calibration>) -> Self {
+        match &mut self {
+            Self::DetrPrior { calibration, .. } | Self::Weakly { calibration, .. } => *calibration = by,
+        }
+        self
     }
 
     /// The head's outputs that the rule uses, with their shapes for `verbs` verbs. `verb_logits` comes first and must be there, the others
@@ -102,11 +128,11 @@ impl FusionSpec {
 impl fmt::Display for FusionSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (nms, most) = match self {
-            Self::DetrPrior { lambda, triplet_nms, max_triplets } => {
+            Self::DetrPrior { lambda, triplet_nms, max_triplets, .. } => {
                 write!(f, "{}, lambda {lambda}", self.rule())?;
                 (Some(triplet_nms), max_triplets)
             }
-            Self::Weakly { gamma, triplet_nms, max_triplets, interactions } => {
+            Self::Weakly { gamma, triplet_nms, max_triplets, interactions, .. } => {
                 write!(f, "{}, gamma {gamma}", self.rule())?;
                 if let Some(interactions) = interactions {
                     write!(f, ", {} interactions of the whole picture", interactions.len())?;
@@ -120,7 +146,8 @@ impl fmt::Display for FusionSpec {
             }
             None => f.write_str(", no triplet NMS")?,
         }
-        write!(f, ", at most {most} triplets")
+        write!(f, ", at most {most} triplets")?;
+        self.calibration().map_or(Ok(()), |calibration| write!(f, ", calibrated {calibration}"))
     }
 }
 
@@ -159,7 +186,7 @@ pub struct ScoredTriplet {
     pub object: Option<usize>,
     /// Score in `[0, 1]`.
     pub score: f32,
-    /// What the score is the product of.
+    /// What the score is the product of, before calibration where there is one.
     pub factors: Factors,
 }
 
@@ -231,6 +258,7 @@ pub struct Fusion {
     rule: Rule,
     triplet_nms: Option<TripletNms>,
     max_triplets: usize,
+    calibration: Option<Calibration>,
     vocabulary: Vocabulary,
 }
 
@@ -253,10 +281,10 @@ impl Fusion {
             if usable { Ok(value) } else { Err(wrong((key, format!("{value} is not a positive number")))) }
         };
         let (rule, triplet_nms, max_triplets) = match spec {
-            FusionSpec::DetrPrior { lambda, triplet_nms, max_triplets } => {
+            FusionSpec::DetrPrior { lambda, triplet_nms, max_triplets, .. } => {
                 (Rule::DetrPrior { lambda: positive("lambda", *lambda)? }, Some(*triplet_nms), *max_triplets)
             }
-            FusionSpec::Weakly { gamma, triplet_nms, max_triplets, interactions } => {
+            FusionSpec::Weakly { gamma, triplet_nms, max_triplets, interactions, .. } => {
                 let gamma = positive("gamma", *gamma)?;
                 let columns = interactions.as_ref().map(|list| ImageColumns::new(list, vocabulary)).transpose()?;
                 (Rule::Weakly { gamma, columns }, *triplet_nms, *max_triplets)
@@ -268,11 +296,15 @@ impl Fusion {
         if !(1..=10_000).contains(&max_triplets) {
             return Err(wrong(("max_triplets", format!("{max_triplets} is not between 1 and 10000"))));
         }
-        Ok(Self { rule, triplet_nms, max_triplets, vocabulary: vocabulary.clone() })
+        let calibration = spec.calibration();
+        if let Some(calibration) = &calibration {
+            calibration.check()?;
+        }
+        Ok(Self { rule, triplet_nms, max_triplets, calibration, vocabulary: vocabulary.clone() })
     }
 
     /// Scores every verb that is valid for a pair's object, or needs none where the human is alone, except the background verb, and returns
-    /// the triplets by falling score after triplet NMS. Scores that are not finite are dropped.
+    /// the triplets by falling score after triplet NMS, calibrated where the rule says how. Scores that are not finite are dropped.
     ///
     /// `pairs` index `entities`, and must be all pairs of the picture: `weakly` compares them. The head's rows are theirs. Outputs that the
     /// rule does not use are not looked at.
@@ -299,12 +331,34 @@ impl Fusion {
             Rule::Weakly { gamma, columns } => weakly::score(&scene, head, columns.as_ref(), *gamma)?,
         };
         triplets.sort_by(|a, b| b.score.total_cmp(&a.score));
-        Ok(match self.triplet_nms {
+        let mut triplets = match self.triplet_nms {
             Some(nms) => suppress_triplets(&triplets, entities, nms, self.max_triplets),
             None => {
                 triplets.truncate(self.max_triplets);
                 triplets
             }
-        })
+        };
+        if let Some(calibration) = self.calibration {
+            self.calibrate(&mut triplets, entities, calibration);
+        }
+        Ok(triplets)
+    }
+
+    /// Turns products into probabilities: each by itself, or under `weakly`, where pairs share what the picture shows, the best of each
+    /// interaction; the others of that interaction keep their ratio to it.
+    fn calibrate(&self, triplets: &mut [ScoredTriplet], entities: &[Detection], by: Calibration) {
+        match self.rule {
+            Rule::DetrPrior { .. } => triplets.iter_mut().for_each(|t| t.score = by.probability(t.score)),
+            Rule::Weakly { .. } => {
+                let mut best = HashMap::new();
+                for t in &mut *triplets {
+                    let interaction = (t.verb, t.object.map(|o| entities[o].class));
+                    // The first one has the largest product.
+                    let product = *best.entry(interaction).or_insert(t.score);
+                    t.score = by.probability(product) * (t.score / product);
+                }
+                triplets.sort_by(|a, b| b.score.total_cmp(&a.score));
+            }
+        }
     }
 }

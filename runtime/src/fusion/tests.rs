@@ -41,7 +41,7 @@ fn entity(class: u16, x: f32, score: f32) -> Detection {
 }
 
 fn detr(lambda: f32) -> FusionSpec {
-    FusionSpec::DetrPrior { lambda, triplet_nms: NMS, max_triplets: 100 }
+    FusionSpec::DetrPrior { lambda, triplet_nms: NMS, max_triplets: 100, calibration: None }
 }
 
 /// A column for every interaction of [`with_alone`] but `[hold, person]`, in no particular order.
@@ -52,7 +52,7 @@ fn interactions() -> Vec<(String, Option<String>)> {
 }
 
 fn weakly(interactions: Option<Vec<(String, Option<String>)>>) -> FusionSpec {
-    FusionSpec::Weakly { gamma: 2.8, triplet_nms: None, max_triplets: 10_000, interactions }
+    FusionSpec::Weakly { gamma: 2.8, triplet_nms: None, max_triplets: 10_000, interactions, calibration: None }
 }
 
 /// Numbers in `[-1, 1)` that are the same at every run.
@@ -228,7 +228,7 @@ fn triplets_are_suppressed_only_where_the_manifest_asks() {
     let pairs = pair_entities(&entities, PERSON);
     let zeros = HeadOutput::from(Array2::zeros((pairs.len(), 5)));
     let count = |triplet_nms, max_triplets| {
-        let spec = FusionSpec::Weakly { gamma: 2.8, triplet_nms, max_triplets, interactions: None };
+        let spec = FusionSpec::Weakly { gamma: 2.8, triplet_nms, max_triplets, interactions: None, calibration: None };
         Fusion::new(&spec, &vocabulary()).unwrap().fuse(&entities, &pairs, &zeros).unwrap().len()
     };
     assert_eq!((count(None, 100), count(Some(NMS), 100), count(None, 3)), (4, 2, 3));
@@ -241,12 +241,14 @@ fn constants_and_tables_that_cannot_be_used_are_named() {
         other => panic!("{other:?}"),
     };
     for gamma in [0.0, -1.0, f32::NAN, f32::INFINITY] {
-        let spec = FusionSpec::Weakly { gamma, triplet_nms: None, max_triplets: 1, interactions: None };
+        let spec =
+            FusionSpec::Weakly { gamma, triplet_nms: None, max_triplets: 1, interactions: None, calibration: None };
         assert_eq!(named(&spec).0, "gamma");
     }
     assert_eq!(named(&detr(0.0)).0, "lambda");
     let bad = Some(TripletNms { iou: 1.5, ..NMS });
-    let spec = FusionSpec::Weakly { gamma: 1.0, triplet_nms: bad, max_triplets: 1, interactions: None };
+    let spec =
+        FusionSpec::Weakly { gamma: 1.0, triplet_nms: bad, max_triplets: 1, interactions: None, calibration: None };
     assert_eq!(named(&spec).0, "triplet_nms.iou");
     let with = |row: (&str, Option<&str>)| {
         let mut list = interactions();
@@ -293,6 +295,38 @@ fn outputs_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn a_calibration_changes_scores_alone() {
+    let entities = [entity(0, 0.0, 0.9), entity(1, 2.0, 0.8), entity(0, 40.0, 0.7)];
+    let pairs = candidate_pairs(&entities, &with_alone());
+    let mut noise = Noise(3);
+    let head = HeadOutput::from(Array2::from_shape_fn((pairs.len(), 5), |_| 3.0 * noise.next()));
+    let calibration = Calibration { slope: 0.4, offset: 1.5 };
+    for spec in [detr(2.8), weakly(None)] {
+        let fuse =
+            |spec: &FusionSpec| Fusion::new(spec, &with_alone()).unwrap().fuse(&entities, &pairs, &head).unwrap();
+        let (raw, calibrated) = (fuse(&spec), fuse(&spec.clone().calibrated(Some(calibration))));
+        assert!(raw.len() > 4 && calibrated.iter().is_sorted_by(|a, b| a.score >= b.score));
+        assert_eq!(raw.len(), calibrated.len());
+        for was in &raw {
+            assert_eq!(was.score, was.factors.product());
+            // Under `weakly` the best of each interaction is turned, and the others keep their ratio to it.
+            let interaction = |t: &ScoredTriplet| (t.verb, t.object.map(|o| entities[o].class));
+            let best = match spec {
+                FusionSpec::DetrPrior { .. } => was.score,
+                FusionSpec::Weakly { .. } => raw.iter().find(|t| interaction(t) == interaction(was)).unwrap().score,
+            };
+            let expected = calibration.probability(best) * (was.score / best);
+            let same = |t: &&ScoredTriplet| (t.human, t.verb, t.object) == (was.human, was.verb, was.object);
+            assert_eq!(*calibrated.iter().find(same).unwrap(), ScoredTriplet { score: expected, ..*was });
+        }
+    }
+    for (slope, offset, wrong) in [(0.0, 0.0, "slope"), (-1.0, 0.0, "slope"), (1.0, f32::NAN, "offset")] {
+        let error = Fusion::new(&detr(1.0).calibrated(Some(Calibration { slope, offset })), &with_alone()).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("fusion.calibration.{wrong}: ")), "{error}");
+    }
+}
+
+#[test]
 fn a_rule_says_what_it_is() {
     let text = detr(2.8).to_string();
     assert_eq!(text, "detr_prior, lambda 2.8, triplet NMS IoU_h^1 IoU_o^0.5 > 0.7, at most 100 triplets");
@@ -301,4 +335,9 @@ fn a_rule_says_what_it_is() {
     let json = r#"{"rule":"weakly","gamma":2.8,"max_triplets":10000,"interactions":[["wave",null],["ride","bicycle"],["hold",null],["hold","bicycle"],["eat","bicycle"]]}"#;
     assert_eq!(serde_json::to_string(&weakly(Some(interactions()))).unwrap(), json);
     assert_eq!(serde_json::from_str::<FusionSpec>(json).unwrap(), weakly(Some(interactions())));
+    let calibrated = weakly(None).calibrated(Some(Calibration { slope: 0.5, offset: 2.0 }));
+    assert!(calibrated.to_string().ends_with(", at most 10000 triplets, calibrated sigma(0.500 ln s + 2.000)"));
+    let json = r#"{"rule":"weakly","gamma":2.8,"max_triplets":10000,"calibration":{"slope":0.5,"offset":2.0}}"#;
+    assert_eq!(serde_json::to_string(&calibrated).unwrap(), json);
+    assert_eq!(serde_json::from_str::<FusionSpec>(json).unwrap(), calibrated);
 }

@@ -44,9 +44,12 @@ pub struct TripletRecord {
     pub object: Option<ObjectRecord>,
     /// Score in `[0, 1]`.
     pub score: f32,
-    /// What the score is the product of, where it was asked for.
+    /// What the score is the product of, or was before calibration, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub factors: Option<Factors>,
+    /// The product, with `factors` and where the score is another number: the bundle calibrates it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product: Option<f32>,
 }
 
 /// The human of a triplet.
@@ -95,6 +98,7 @@ impl FrameRecord {
                     object: t.object.as_ref().map(object),
                     score: t.score,
                     factors: None,
+                    product: None,
                 })
                 .collect(),
             detections: result.detections.iter().filter(|d| d.score >= min_score).map(object).collect(),
@@ -106,7 +110,11 @@ impl FrameRecord {
     pub fn explained(frame: &Frame, result: &FrameResult, vocabulary: &Vocabulary, min_score: f32) -> Self {
         let mut record = Self::new(frame, result, vocabulary, min_score);
         let shown = result.triplets.iter().filter(|t| t.score >= min_score);
-        record.triplets.iter_mut().zip(shown).for_each(|(t, from)| t.factors = Some(from.factors));
+        for (t, from) in record.triplets.iter_mut().zip(shown) {
+            let product = from.factors.product();
+            t.factors = Some(from.factors);
+            t.product = (product != from.score).then_some(product);
+        }
         record
     }
 }

@@ -17,7 +17,7 @@ pub struct Table<'a> {
     pub vocabulary: &'a Vocabulary,
     /// Triplets and detections below this score are left out.
     pub min_score: f32,
-    /// Under each triplet, the factors of its score.
+    /// Under each triplet, the factors of its score, and their product where the bundle calibrates it.
     pub explain: bool,
 }
 
@@ -46,7 +46,12 @@ impl fmt::Display for Table<'_> {
                 None => writeln!(f)?,
             }
             if *explain {
-                writeln!(f, "    = {}", t.factors)?;
+                let product = t.factors.product();
+                if product == t.score {
+                    writeln!(f, "    = {}", t.factors)?;
+                } else {
+                    writeln!(f, "    calibrated from {product:.3e} = {}", t.factors)?;
+                }
             }
         }
         if rows.is_empty() {

@@ -285,6 +285,7 @@ pub fn rmlr_fusion() -> FusionSpec {
         lambda: 2.8,
         triplet_nms: TripletNms { iou: 1.0, human_power: 1.0, object_power: 0.5 },
         max_triplets: 1000,
+        calibration: None,
     }
 }
 

@@ -162,7 +162,7 @@ impl WeaklyModel {
             (vocabulary.verb_name(label.verb).unwrap_or_default().to_owned(), object)
         });
         let interactions = self.config.parts.score_fusion.then(|| names.collect());
-        FusionSpec::Weakly { gamma: PRIOR_POWER, triplet_nms: None, max_triplets, interactions }
+        FusionSpec::Weakly { gamma: PRIOR_POWER, triplet_nms: None, max_triplets, interactions, calibration: None }
     }
 
     /// What the exported head would say of each example, in evaluation mode. Images without a pair have empty logits.
