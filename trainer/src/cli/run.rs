@@ -150,9 +150,11 @@ pub(super) fn result_line(result: &Value, out: &Path) -> Value {
 
 /// The command as it was given, without the program's folder.
 pub(super) fn command_line() -> String {
-    let mut arguments: Vec<String> = std::env::args().collect();
-    if let Some(program) = arguments.first_mut() {
-        *program = "hoi-train".to_owned();
-    }
-    arguments.join(" ")
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./,:=+@%".contains(c);
+    let shown = |argument: String| match argument.chars().all(plain) && !argument.is_empty() {
+        true => argument,
+        false => format!("'{}'", argument.replace('\'', "'\\''")),
+    };
+    let arguments = std::env::args().skip(1).map(shown);
+    std::iter::once("hoi-train".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }

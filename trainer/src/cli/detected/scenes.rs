@@ -19,9 +19,9 @@ use crate::system::rmlr::{LabelledDetections, Truth};
 /// Which scenes a system learns from and is scored on.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SceneArguments {
-    /// Rendered scenes to learn from
-    #[arg(long, value_name = "N", default_value_t = 3000)]
-    pub(in crate::cli) scenes: usize,
+    /// Rendered scenes to learn from [default: 3000; 6000 from image-level labels]
+    #[arg(long, value_name = "N")]
+    scenes: Option<usize>,
     /// Rendered scenes to score on
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(in crate::cli) score_scenes: usize,
@@ -37,12 +37,12 @@ pub(in crate::cli) struct SceneArguments {
 }
 
 impl SceneArguments {
-    /// The scenes to learn from and those to score on, in pictures of `size`.
-    pub(in crate::cli) fn sets(&self, size: Size) -> anyhow::Result<[RenderedScenes; 2]> {
+    /// The scenes to learn from, `scenes` where the command line does not say how many, and those to score on, in pictures of `size`.
+    pub(in crate::cli) fn sets(&self, size: Size, scenes: usize) -> anyhow::Result<[RenderedScenes; 2]> {
         let seed = self.scene_seed;
         let set =
             |split, count| RenderedScenes::new(RenderedConfig { size, seed, split, count }).context("drawing scenes");
-        Ok([set(Split::Train, self.scenes)?, set(self.split, self.score_scenes)?])
+        Ok([set(Split::Train, self.scenes.unwrap_or(scenes))?, set(self.split, self.score_scenes)?])
     }
 }
 

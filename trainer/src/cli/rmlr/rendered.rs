@@ -19,12 +19,16 @@ use crate::system::rmlr::{
 };
 use crate::system::run::{EpochRecord, RunConfig, RunIdentity, Trainer};
 
+fn data(training: &RenderedScenes) -> String {
+    format!("rendered scenes, {} of the training split, scene seed {}", training.len(), training.config().seed)
+}
+
 impl RmlrArguments {
     pub(super) fn run_rendered(self) -> anyhow::Result<()> {
         let device = self.run.device()?;
         let detector = Detector::load(&self.detector, device)?;
         let size = detector.input()?;
-        let [training, scored] = self.scenes.sets(size)?;
+        let [training, scored] = self.scenes.sets(size, 3000)?;
         // Before anything slow: a folder that cannot be used is an error at once.
         let folder = self.run.make_folder()?;
         let threads = self.run.loader_threads();
@@ -52,7 +56,7 @@ impl RmlrArguments {
         } else {
             let (model, log) = self.train_rmlr(&detector.model, &training, &copies, &held, &truth, &config, device)?;
             let precisions = average_precisions(&truth.truth(), &held, |chunk| model.logits(chunk))?;
-            let note = json!({"data": self.data(), "command": command_line(), "config": config,
+            let note = json!({"data": data(&training), "command": command_line(), "config": config,
                 "detector": detector.key, "map": mean_percent(&precisions), "split": self.scenes.split});
             save_model(&model, training.vocabulary(), note, folder)?;
             (precisions, self.row.title(), log)
@@ -70,10 +74,6 @@ impl RmlrArguments {
         });
         write_result(folder, &result)?;
         self.report(&result)
-    }
-
-    fn data(&self) -> String {
-        format!("rendered scenes, {} of the training split, scene seed {}", self.scenes.scenes, self.scenes.scene_seed)
     }
 
     #[allow(clippy::too_many_arguments, reason = "one caller; these are the parts of a run")]
@@ -100,7 +100,7 @@ impl RmlrArguments {
                 texts.of(&all).context("reading the text of the scenes")?
             }
         };
-        let identity = RunIdentity { system: serde_json::to_value(&model_config)?, data: self.data() };
+        let identity = RunIdentity { system: serde_json::to_value(&model_config)?, data: data(training) };
         let progress = self.run.progress();
         let mut trainer =
             Trainer::start(&model.store, &[], config, identity, &self.run.options(&progress)).context("starting")?;

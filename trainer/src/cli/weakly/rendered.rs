@@ -21,6 +21,8 @@ use crate::system::weakly_hoi::{
 };
 use crate::text::TextEncoder;
 
+/// Scenes to learn from, seen few times: more of them say more than more epochs.
+const SCENES: usize = 6000;
 /// Scenes with two persons and one used object.
 const USED_SCENES: usize = 1000;
 /// Their seed on each split: none that anything was trained on.
@@ -46,7 +48,7 @@ impl WeaklyArguments {
         let detector = Detector::load(folder, device)?;
         let encoder = TextEncoder::load(&self.method.text_encoder, device).context("loading the text encoder")?;
         let size = detector.input()?;
-        let [training, scored] = self.scenes.sets(size)?;
+        let [training, scored] = self.scenes.sets(size, SCENES)?;
         // Before anything slow: a folder that cannot be used is an error at once.
         let folder = self.run.make_folder()?;
         let vocabulary = training.vocabulary();
@@ -59,7 +61,7 @@ impl WeaklyArguments {
         let copies = [get(&training, false)?, get(&training, true)?];
         let held = get(&scored, false)?;
         let config = self.run.config(RunConfig {
-            epochs: 15,
+            epochs: 7,
             batch: 16,
             learning_rate: 1e-3,
             max_gradient: 1.0,
@@ -82,7 +84,8 @@ impl WeaklyArguments {
         prepare(&model, &copies[0], config.batch);
         let data = format!(
             "image-level labels of {} rendered scenes of the training split, scene seed {}",
-            self.scenes.scenes, self.scenes.scene_seed
+            training.len(),
+            training.config().seed
         );
         let identity = RunIdentity { system: serde_json::to_value(&model_config)?, data: data.clone() };
         let progress = self.run.progress();
