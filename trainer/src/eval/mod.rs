@@ -1,5 +1,6 @@
 //! The official scores of the data sets.
 
+pub mod calibration;
 pub mod detection;
 pub mod hico_det;
 pub mod interactions;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hoi_runtime::bundle::ModelBundle;
 use hoi_runtime::engine::TractEngine;
+use hoi_runtime::fusion::Calibration;
 use hoi_runtime::pipeline::HoiPipeline;
 use hoi_runtime::source::{ImageLimits, open_image};
 use hoi_trainer::network::efficientnet_lite::{BatchNorm, EfficientNetLite, EfficientNetLiteConfig, Variant};
@@ -104,6 +105,9 @@ fn folders_become_a_bundle() {
     let bundle = ModelBundle::load(&out).unwrap();
     assert_eq!(bundle.vocabulary().alone().len(), 1);
     assert!(bundle.manifest().accuracy.iter().any(|a| a.metric.contains("said first")));
+    let told: Option<Calibration> = serde_json::from_value(result["calibration"].clone()).unwrap();
+    assert_eq!(bundle.manifest().fusion.calibration(), told);
+    assert!(card.contains("### What a score means"), "{card}");
     let pipeline = HoiPipeline::new(&bundle, &TractEngine::default()).unwrap();
     let frame = open_image(&photo("ride_horse.jpg"), &ImageLimits::default()).unwrap();
     let triplets = pipeline.run(&frame).unwrap().triplets;

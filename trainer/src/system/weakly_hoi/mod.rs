@@ -37,7 +37,7 @@ pub use config::{
     BankStart, Knowledge, OverPairs, Pooling, PromptScore, SelfTaught, WeaklyConfig, WeaklyParts, WeaklyRow,
     WeaklyShape,
 };
-pub use estimate::{AnsweredPhoto, Estimate, folds};
+pub use estimate::{AnsweredPhoto, Estimate, calibrate, folds};
 pub use evaluate::{Users, average_precisions, predictions, users};
 pub use example::{InteractionTable, MAX_PAIRS, WeakBatch, WeakExample, image_labels, relative_shares};
 pub use loss::WeaklyLosses;

@@ -29,7 +29,7 @@ use crate::network::efficientnet_lite::{EfficientNetLite, Pretrained};
 use crate::system::run::{RunConfig, RunIdentity, RunOptions, Schedule, Trainer};
 use crate::system::weakly_hoi::{
     AnsweredPhoto, Estimate, InteractionTable, Pooling, Proposer, WeakExample, WeaklyConfig, WeaklyModel, WeaklyShape,
-    folds, prepare, text_bank, train,
+    calibrate, folds, prepare, text_bank, train,
 };
 use crate::text::TextEncoder;
 
@@ -116,12 +116,7 @@ impl Lesson<'_> {
     }
 
     /// What a model says of photos that it did not learn from, as the board would.
-    fn answers(
-        &self,
-        model: &WeaklyModel,
-        photos: &[usize],
-        fold: usize,
-    ) -> anyhow::Result<Vec<(usize, AnsweredPhoto)>> {
+    fn answers(&self, model: &WeaklyModel, photos: &[usize], fold: usize) -> anyhow::Result<Vec<AnsweredPhoto>> {
         let table = InteractionTable::of(self.vocabulary);
         let position = |label| table.position(label);
         let mut answers = Vec::with_capacity(photos.len());
@@ -137,7 +132,7 @@ impl Lesson<'_> {
                     }
                 }
                 let shown = example.labels.iter().filter_map(|&l| position(l)).collect();
-                answers.push((photo, AnsweredPhoto { shown, scores, fold }));
+                answers.push(AnsweredPhoto { photo, shown, scores, fold });
             }
         }
         Ok(answers)
@@ -216,7 +211,7 @@ impl WeaklyArguments {
         let digests: String = folders.photos.iter().map(|p| p.digest.as_str()).collect();
         let list = PhotoList {
             name: "photos",
-            key: hoi_runtime::bundle::sha256_hex(digests.as_bytes()),
+            key: format!("{}; {rule:?}; {pairing:?}", hoi_runtime::bundle::sha256_hex(digests.as_bytes())),
             count: paths.len(),
             open: |i: usize| Ok(open_image(&paths[i], &ImageLimits::default())?.pixels),
             entities: |i: usize, pixels: &RgbImage| {
@@ -270,7 +265,7 @@ impl WeaklyArguments {
         let first: Vec<usize> =
             folders.photos.iter().map(|p| p.labels.first().and_then(|&l| table.position(l)).unwrap_or(0)).collect();
         let parts = folds(&first, arguments.folds, lesson.config.seed);
-        let mut answers: Vec<(usize, AnsweredPhoto)> = Vec::new();
+        let mut answers: Vec<AnsweredPhoto> = Vec::new();
         for part in 0..arguments.folds {
             let own: Vec<usize> = (0..parts.len()).filter(|&i| parts[i] == part).collect();
             if own.is_empty() || own.len() == parts.len() {
@@ -285,17 +280,27 @@ impl WeaklyArguments {
             let model = lesson.learn(&format!("part-{part}"), |i| parts[i] != part)?;
             answers.extend(lesson.answers(&model, &own, part)?);
         }
-        answers.sort_by_key(|(photo, _)| *photo);
+        answers.sort_by_key(|a| a.photo);
+        let estimate_of = |answers: &[AnsweredPhoto]| {
+            (!answers.is_empty()).then(|| Estimate::new(answers, table.len(), DEFAULT_MIN_SCORE))
+        };
+        let uncalibrated = estimate_of(&answers);
+        // With proposals of another detector than the board's the products are others there.
+        let calibration = match &setting.proposer {
+            Proposer::Bundle(_) => calibrate(&mut answers),
+            Proposer::File(_) => None,
+        };
         let estimating = began.elapsed().as_secs_f64() - reading;
         let model = lesson.learn("all", |_| true)?;
 
-        let estimate = (!answers.is_empty()).then(|| {
-            let answered: Vec<AnsweredPhoto> = answers.iter().map(|(_, a)| a.clone()).collect();
-            Estimate::new(&answered, table.len(), DEFAULT_MIN_SCORE)
-        });
+        // What ranks is what one model says: parts that are calibrated apart are not compared.
+        let estimate = estimate_of(&answers).zip(uncalibrated.as_ref());
+        let estimate = estimate.map(|(own, raw)| Estimate { precisions: raw.precisions.clone(), ..own });
         let report = ImagesReport {
             folders: &folders,
             estimate,
+            uncalibrated,
+            calibration,
             answers: &answers,
             examples: &lesson.copies[0],
             without_line: proposals.without_line().len(),
@@ -350,6 +355,7 @@ impl WeaklyArguments {
             value,
             command: command_line(),
         });
+        let fusion = model.fusion_spec(vocabulary, MAX_TRIPLETS).calibrated(report.calibration);
         let parts = WeaklyOver {
             base,
             backbone,
@@ -359,7 +365,7 @@ impl WeaklyArguments {
                 "Interactions learned from photos in folders (Weakly-HOI) over the detector of {}",
                 base.manifest().name
             ),
-            head: head.part(model.fusion_spec(vocabulary, MAX_TRIPLETS)).context("exporting the head")?,
+            head: head.part(fusion).context("exporting the head")?,
             vocabulary: vocabulary.spec().clone(),
             pairing,
             training: vec![

@@ -11,6 +11,7 @@ use crate::cli::run::command_line;
 use crate::dataset::labelled_folders::LabelledFolders;
 use crate::system::run::RunConfig;
 use crate::system::weakly_hoi::{AnsweredPhoto, Estimate, WeakExample};
+use hoi_runtime::fusion::Calibration;
 use hoi_runtime::pipeline::DEFAULT_MIN_SCORE;
 
 /// Wrong photos and confusions that are listed in the card.
@@ -20,8 +21,12 @@ const LISTED: usize = 20;
 pub(super) struct ImagesReport<'a> {
     pub(super) folders: &'a LabelledFolders,
     pub(super) estimate: Option<Estimate>,
+    /// The same without calibration.
+    pub(super) uncalibrated: Option<Estimate>,
+    /// What makes the bundle's scores probabilities.
+    pub(super) calibration: Option<Calibration>,
     /// By photo.
-    pub(super) answers: &'a [(usize, AnsweredPhoto)],
+    pub(super) answers: &'a [AnsweredPhoto],
     pub(super) examples: &'a [WeakExample],
     /// Photos that the proposals' file has no line for.
     pub(super) without_line: usize,
@@ -80,6 +85,8 @@ impl ImagesReport<'_> {
         let Some(estimate) = &self.estimate else { return Vec::new() };
         let mut figures = vec![("share of photos whose interaction is said first".to_owned(), estimate.accuracy().0)];
         figures.extend(mean(estimate).map(|mean| ("mean average precision over interactions".to_owned(), mean)));
+        figures
+            .extend(estimate.calibration_error.map(|e| ("expected calibration error of what is said".to_owned(), e)));
         figures
     }
 
@@ -152,20 +159,58 @@ impl ImagesReport<'_> {
                 other.join(", ")
             );
         }
-        let wrong: Vec<&(usize, AnsweredPhoto)> =
-            self.answers.iter().filter(|(_, a)| !a.is_right(DEFAULT_MIN_SCORE)).collect();
+        self.scores(text, estimate);
+        let wrong: Vec<&AnsweredPhoto> = self.answers.iter().filter(|a| !a.is_right(DEFAULT_MIN_SCORE)).collect();
         if !wrong.is_empty() {
             text.push_str("\n### Wrong answers\n\n");
-            for (photo, answer) in wrong.iter().take(LISTED) {
+            for answer in wrong.iter().take(LISTED) {
                 let said = match answer.said(DEFAULT_MIN_SCORE) {
                     Some(said) => format!("{} {:.2}", self.name(said), answer.scores[said]),
                     None => "nothing".to_owned(),
                 };
-                let _ = writeln!(text, "- {}: {said}", self.photo(*photo));
+                let _ = writeln!(text, "- {}: {said}", self.photo(answer.photo));
             }
             if wrong.len() > LISTED {
                 let _ = writeln!(text, "- and {} more: report.json", wrong.len() - LISTED);
             }
+        }
+    }
+
+    /// How far scores are probabilities.
+    fn scores(&self, text: &mut String, estimate: &Estimate) {
+        text.push_str("\n### What a score means\n\n");
+        let _ = match &self.calibration {
+            Some(calibration) => writeln!(
+                text,
+                "The bundle turns the product s of an interaction's best triplet into the probability that the picture shows it, {calibration},\nfitted to the answers of cross-validation (here each part by the other parts' answers): of what is said with 0.8, about 80 % should be right.\nEvery photo here shows something that was learned; where nothing of it happens, scores are too high."
+            ),
+            None => writeln!(
+                text,
+                "Scores are not calibrated: the answers of cross-validation do not say how, or come from another detector than the board's."
+            ),
+        };
+        let said: usize = estimate.reliability.iter().map(|b| b.count).sum();
+        let right: f64 = estimate.reliability.iter().map(|b| b.count as f64 * b.share).sum();
+        let share = 100.0 * right / said.max(1) as f64;
+        let _ = writeln!(
+            text,
+            "Of all that is said with {DEFAULT_MIN_SCORE} or more, {said} interactions of photos, {share:.0} % are right."
+        );
+        if let Some(error) = estimate.calibration_error {
+            let _ = writeln!(text, "Expected calibration error {error:.3} over what is said.");
+        }
+        text.push_str("\n| score | said | mean score | right |\n|---|---|---|---|\n");
+        for (i, bin) in estimate.reliability.iter().enumerate().filter(|(_, b)| b.count > 0) {
+            let bins = estimate.reliability.len() as f64;
+            let _ = writeln!(
+                text,
+                "| {:.1} to {:.1} | {} | {:.2} | {:.0} % |",
+                i as f64 / bins,
+                (i + 1) as f64 / bins,
+                bin.count,
+                bin.score,
+                100.0 * bin.share
+            );
         }
     }
 
@@ -207,9 +252,9 @@ impl ImagesReport<'_> {
         let answers: Vec<Value> = self
             .answers
             .iter()
-            .map(|(photo, a)| {
+            .map(|a| {
                 let said = a.said(DEFAULT_MIN_SCORE);
-                json!({"photo": self.photo(*photo), "part": a.fold, "shown": a.shown.iter().map(|&s| self.name(s)).collect::<Vec<_>>(),
+                json!({"photo": self.photo(a.photo), "part": a.fold, "shown": a.shown.iter().map(|&s| self.name(s)).collect::<Vec<_>>(),
                     "said": said.map(|s| self.name(s)), "score": said.map(|s| a.scores[s]), "right": a.is_right(DEFAULT_MIN_SCORE)})
             })
             .collect();
@@ -221,6 +266,8 @@ impl ImagesReport<'_> {
             "accuracy_error": self.estimate.as_ref().map(|e| e.accuracy().1),
             "mean_ap": self.estimate.as_ref().and_then(mean),
             "estimate": self.estimate,
+            "calibration": self.calibration,
+            "uncalibrated": self.uncalibrated.as_ref().map(|e| json!({"right": e.right, "silent": e.silent})),
             "answers": answers,
             "folders": self.folders.summary,
             "without_person": self.without_person(),
