@@ -117,6 +117,7 @@ fn head(backbone: &SecondBackbone, base: &ModelBundle) -> HeadPart {
         bank: row.bank(),
         encoder: "none".into(),
         self_taught,
+        exclusive: false,
         backbone: None,
     };
     let bank = (Tensor::arange(interactions * 12, (Kind::Float, Device::Cpu)) * 0.37).sin().view([-1, 12]);

@@ -91,6 +91,7 @@ pub fn config(row: WeaklyRow, vocabulary: &Vocabulary) -> WeaklyConfig {
         bank: row.bank(),
         encoder: "none".into(),
         self_taught,
+        exclusive: false,
         backbone: None,
     }
 }
@@ -157,7 +158,7 @@ fn the_bank_learns_from_images_only() {
             &batch,
             &[&e],
             model.table(),
-            &model.config().self_taught,
+            model.config(),
             true,
         );
         let chosen = [("image", losses.image), ("verbs", losses.verbs), ("relatedness", losses.relatedness)];

@@ -341,6 +341,7 @@ fn at_the_start_the_picture_has_clips_own_feature() {
             bank: row.bank(),
             encoder: "clip".into(),
             self_taught: SelfTaught::default(),
+            exclusive: false,
             backbone: None,
         };
         let bank = (Tensor::arange(rows * 12, (Kind::Float, Device::Cpu)) * 0.37).sin().view([rows, 12]);

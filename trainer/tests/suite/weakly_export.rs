@@ -151,6 +151,7 @@ fn the_board_says_what_libtorch_says() {
             bank: row.bank(),
             encoder: "none".into(),
             self_taught: SelfTaught::default(),
+            exclusive: false,
             backbone: None,
         };
         let model = WeaklyModel::new(&config, &vocabulary, &noise(&[table, 12], 2), 0, Device::Cpu);

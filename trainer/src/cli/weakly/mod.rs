@@ -93,6 +93,7 @@ impl MethodArguments {
             bank: self.row.bank(),
             encoder: name(&self.text_encoder),
             self_taught,
+            exclusive: false,
             backbone: None,
         }
     }

@@ -19,8 +19,8 @@ use crate::dataset::stanford40::{ACTIONS, ActionSplit, Stanford40, vocabulary};
 use crate::system::rmlr::{DetectedPicture, mean_percent};
 use crate::system::run::{RunConfig, RunIdentity, Schedule, Trainer};
 use crate::system::weakly_hoi::{
-    PRIOR_POWER, People, Pooling, WeakExample, WeaklyModel, WeaklyShape, action_labels, action_precisions, prepare,
-    save_model, text_bank, train, with_given_person, with_one_person,
+    PRIOR_POWER, People, Pooling, WeakExample, WeaklyConfig, WeaklyModel, WeaklyShape, action_labels,
+    action_precisions, prepare, save_model, text_bank, train, with_given_person, with_one_person,
 };
 use crate::text::TextEncoder;
 
@@ -38,6 +38,9 @@ pub(super) struct Stanford40Arguments {
     /// Without the second look at the person's surroundings
     #[arg(long, requires = "stanford40")]
     without_looks: bool,
+    /// Learn each action by itself, as the paper does; without this they exclude each other, since a photo of this set shows one
+    #[arg(long, requires = "stanford40")]
+    independent: bool,
 }
 
 /// What is scored, after training on the rest of the training list.
@@ -156,7 +159,8 @@ impl WeaklyArguments {
             verbs: vocabulary.verb_count() as i64,
             interactions: bank.size()[0],
         };
-        let model_config = self.method.config(shape, Pooling::Mean, DROPOUT);
+        let exclusive = !self.stanford40.independent;
+        let model_config = WeaklyConfig { exclusive, ..self.method.config(shape, Pooling::Mean, DROPOUT) };
         let model = WeaklyModel::new(&model_config, &vocabulary, &bank, config.seed, device);
         prepare(&model, &copies[0], config.batch);
         let data = format!("image-level labels of {} photos of Stanford-40's training list", copies[0].len());

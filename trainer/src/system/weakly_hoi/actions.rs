@@ -5,6 +5,7 @@ use hoi_runtime::fusion::{normalised_pair_scores, sigmoid};
 use hoi_runtime::geometry::BBox;
 use hoi_runtime::interaction::HeadOutput;
 use hoi_runtime::vocabulary::{ObjectClass, Vocabulary};
+use ndarray::{Array1, Axis};
 use tch::Tensor;
 
 use super::example::WeakExample;
@@ -16,6 +17,9 @@ use crate::system::rmlr::{DetectedPicture, MATCH_IOU};
 
 /// Photos scored at a time.
 const BATCH: usize = 64;
+
+/// Power of an action's score before it is compared with the others of its photo: a score is the product of what the picture and the pairs say.
+const SHARPNESS: f32 = 0.5;
 
 /// The proposals of a photo with the annotated person first: that person with score 1, then, where they are wanted, the detected person that
 /// overlaps it most, at least half, if there is one; then everything detected that is no person.
@@ -73,18 +77,27 @@ pub fn action_labels(action: usize, vocabulary: &Vocabulary) -> Vec<ImageLabel> 
 
 /// The score of every action: the best of the person's pairs that have the action's object, or of the person alone. A pair's score is the
 /// rule `weakly`'s, with the image's probability of the action itself. `power` is that of the detector's scores; 0 leaves them out.
+///
+/// Where interactions are `exclusive`, the probabilities of verbs and interactions in the image are those of a softmax over all of them.
 pub fn action_scores(
     example: &WeakExample,
     head: &HeadOutput,
     actions: &[(ImageLabel, usize)],
     power: f32,
+    exclusive: bool,
 ) -> Vec<f32> {
-    let pairs = normalised_pair_scores(head.verb_logits.view());
+    let mut pairs = normalised_pair_scores(head.verb_logits.view());
+    let mut of_image = head.image_logits.as_ref().map(|logits| logits.mapv(sigmoid));
+    if exclusive {
+        let best = head.verb_logits.fold_axis(Axis(0), f32::NEG_INFINITY, |a, b| a.max(*b));
+        pairs *= &(softmax(&best) / best.mapv(sigmoid));
+        of_image = head.image_logits.as_ref().map(softmax);
+    }
     let entities = &example.picture.entities;
     actions
         .iter()
         .map(|&(action, row)| {
-            let image = head.image_logits.as_ref().map_or(1.0, |logits| sigmoid(logits[row]));
+            let image = of_image.as_ref().map_or(1.0, |p| p[row]);
             let of_pair = |(m, pair): (usize, &hoi_runtime::pairing::HumanObjectPair)| {
                 let object = example.object_class(pair);
                 if object.is_some() && object != action.object {
@@ -97,6 +110,21 @@ pub fn action_scores(
             example.pairs.iter().enumerate().filter_map(of_pair).fold(0.0, f32::max)
         })
         .collect()
+}
+
+fn softmax(logits: &Array1<f32>) -> Array1<f32> {
+    let most = logits.fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+    let odds = logits.mapv(|z| (z - most).exp());
+    let sum = odds.sum();
+    odds / sum
+}
+
+/// A photo's scores as shares of their sum, since it shows one of the actions; each to the power [`SHARPNESS`].
+fn shares(mut scores: Vec<f32>) -> Vec<f32> {
+    scores.iter_mut().for_each(|s| *s = s.powf(SHARPNESS));
+    let sum: f32 = scores.iter().sum();
+    scores.iter_mut().filter(|_| sum > 0.0).for_each(|s| *s /= sum);
+    scores
 }
 
 /// Average precision of each action in `[0, 1]`. `examples` stand beside the action of their photo; a photo without an example, because
@@ -117,7 +145,9 @@ pub fn action_precisions(
         let mut outputs = model.outputs(&found).into_iter();
         for (example, action) in chunk {
             let scores = match example.as_ref().zip(example.as_ref().and_then(|_| outputs.next())) {
-                Some((example, head)) => action_scores(example, &head, &actions, power),
+                Some((example, head)) => {
+                    shares(action_scores(example, &head, &actions, power, model.config().exclusive))
+                }
                 None => vec![-1.0; ACTIONS.len()],
             };
             for (a, (list, score)) in ranked.iter_mut().zip(scores).enumerate() {
@@ -131,7 +161,7 @@ pub fn action_precisions(
 #[cfg(test)]
 mod tests {
     use hoi_runtime::geometry::Size;
-    use ndarray::{Array1, Array2};
+    use ndarray::Array2;
     use tch::{Device, Kind};
 
     use super::*;
@@ -209,14 +239,32 @@ mod tests {
         let alone = ImageLabel { verb: ride, object: None };
         let sum: f32 = of_ride.iter().map(|z| (z - 2.0).exp()).sum();
         let pair = |m: usize| sigmoid(2.0) * (of_ride[m] - 2.0).exp() / sum * sigmoid(related[m]);
-        let scores = action_scores(&example, &head, &[(bicycle, 0), (horse, 1), (alone, 0)], 0.0);
+        let scores = action_scores(&example, &head, &[(bicycle, 0), (horse, 1), (alone, 0)], 0.0, false);
         let expected = [0.5 * pair(0).max(pair(2)), sigmoid(3.0) * pair(1).max(pair(2)), 0.5 * pair(2)];
         for (score, expected) in scores.iter().zip(expected) {
             assert!((score - expected).abs() < 1e-6, "{scores:?}");
         }
         // With the detector's scores a person alone counts once, a pair twice.
-        let powered = action_scores(&example, &head, &[(bicycle, 0)], 2.0)[0];
+        let powered = action_scores(&example, &head, &[(bicycle, 0)], 2.0, false)[0];
         assert!((powered - 0.5 * (pair(0) * 0.16).max(pair(2) * 0.25)).abs() < 1e-6);
+
+        // Of all verbs one is done: every other has its -20; of the two interactions the image shows one.
+        let others = (vocabulary.verb_count() - 1) as f32 * (-20.0f32).exp();
+        let of_ride = 2f32.exp() / (2f32.exp() + others);
+        let pair = |m: usize| pair(m) / sigmoid(2.0) * of_ride;
+        let found = action_scores(&example, &head, &[(bicycle, 0), (horse, 1)], 0.0, true);
+        let expected = [sigmoid(-3.0) * pair(0).max(pair(2)), sigmoid(3.0) * pair(1).max(pair(2))];
+        for (score, expected) in found.iter().zip(expected) {
+            assert!((score - expected).abs() < 1e-6, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn shares_of_a_photo() {
+        let found = shares(vec![0.04, 0.0, 0.01]);
+        let [a, b] = [0.04f32, 0.01].map(|s| s.powf(SHARPNESS));
+        assert!((found[0] - a / (a + b)).abs() < 1e-6 && found[1] == 0.0 && (found[2] - b / (a + b)).abs() < 1e-6);
+        assert_eq!(shares(vec![0.0; 3]), [0.0; 3]);
     }
 
     #[test]

@@ -259,6 +259,10 @@ pub struct WeaklyConfig {
     pub encoder: String,
     /// The relatedness loss.
     pub self_taught: SelfTaught,
+    /// Whether interactions exclude each other, as in a data set whose images show one each: L_g and L_p are then cross-entropies over all
+    /// interactions and verbs, not binary ones of each.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub exclusive: bool,
     /// CLIP's visual network, where it is trained with the rest; its weights are then the model's. Without it, maps come from outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backbone: Option<ModifiedResNetConfig>,

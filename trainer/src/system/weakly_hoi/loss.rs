@@ -2,7 +2,7 @@
 
 use tch::{Kind, Reduction, Tensor};
 
-use super::config::{OverPairs, SelfTaught};
+use super::config::{OverPairs, WeaklyConfig};
 use super::example::{InteractionTable, WeakBatch, WeakExample};
 use super::network::WeaklyOutput;
 use super::pseudo::pseudo_labels;
@@ -24,6 +24,18 @@ fn binary(logits: &Tensor, labels: &Tensor, reduction: Reduction) -> Tensor {
     logits.binary_cross_entropy_with_logits::<Tensor>(labels, None, None, reduction)
 }
 
+/// The mean over rows of `-ln` of the probability, by a softmax, of the columns that `labels` `[rows, columns]` mark; a row without any says
+/// nothing.
+fn exclusive(logits: &Tensor, labels: &Tensor) -> Tensor {
+    let none = labels.sum_dim_intlist([1i64].as_slice(), true, Kind::Float).eq(0.0);
+    // All columns of such a row: its probability is 1.
+    let others = labels.eq(0.0).logical_and(&none.logical_not());
+    let of = logits.masked_fill(&others, f64::NEG_INFINITY).logsumexp([1i64].as_slice(), false);
+    let each = logits.logsumexp([1i64].as_slice(), false) - of;
+    let count = none.logical_not().to_kind(Kind::Float).sum(Kind::Float).clamp_min(1.0);
+    each.sum(Kind::Float) / count
+}
+
 /// A 0/1 matrix `[rows, columns]` with ones at the given places.
 fn marked(rows: usize, columns: usize, ones: impl Iterator<Item = (usize, usize)>) -> Tensor {
     let mut values = vec![0f32; rows * columns];
@@ -38,16 +50,21 @@ impl WeaklyLosses {
         batch: &WeakBatch,
         examples: &[&WeakExample],
         table: &InteractionTable,
-        rule: &SelfTaught,
+        config: &WeaklyConfig,
         relatedness: bool,
     ) -> Self {
+        let rule = &config.self_taught;
+        let of_image = |logits: &Tensor, labels: &Tensor| match config.exclusive {
+            true => exclusive(logits, labels),
+            false => binary(logits, labels, Reduction::Mean),
+        };
         let device = output.verbs.device();
         let places = |i: usize, e: &WeakExample| -> Vec<(usize, usize)> {
             e.labels.iter().filter_map(|&l| Some((i, table.position(l)?))).collect()
         };
         let image = output.image.as_ref().map(|logits| {
             let ones = examples.iter().enumerate().flat_map(|(i, e)| places(i, e));
-            binary(logits, &marked(examples.len(), table.len(), ones).to_device(device), Reduction::Mean)
+            of_image(logits, &marked(examples.len(), table.len(), ones).to_device(device))
         });
         let with: Vec<usize> = (0..examples.len()).filter(|&i| !examples[i].pairs.is_empty()).collect();
         if with.is_empty() {
@@ -63,7 +80,7 @@ impl WeaklyLosses {
             .enumerate()
             .flat_map(|(row, &i)| examples[i].labels.iter().map(move |l| (row, usize::from(l.verb.0))));
         let labels = marked(with.len(), columns, ones).to_device(device);
-        let loss = binary(&best, &labels, Reduction::Mean);
+        let loss = of_image(&best, &labels);
         let related = output.relatedness.as_ref().filter(|_| relatedness).map(|logits| {
             let logits = logits.index_select(0, &rows);
             let most = verbs.size()[1] as usize;
@@ -115,5 +132,35 @@ impl WeaklyLosses {
             }
         }
         Some((total?, named))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn exclusive_labels_by_hand() {
+        let logits = Tensor::from_slice(&[1f32, 2.0, 0.0, 5.0, 5.0, 5.0]).view([2, 3]).set_requires_grad(true);
+        let labels = |ones: &[(usize, usize)]| marked(2, 3, ones.iter().copied());
+        let odds = [1f64.exp(), 2f64.exp(), 1.0];
+        let sum: f64 = odds.iter().sum();
+        // One label; two of which either will do, and a row with one of three that are equal.
+        let one = exclusive(&logits, &labels(&[(0, 0), (1, 2)])).double_value(&[]);
+        assert!((one - 0.5 * (-(odds[0] / sum).ln() + 3f64.ln())).abs() < 1e-6);
+        let two = exclusive(&logits, &labels(&[(0, 0), (0, 1), (1, 2)])).double_value(&[]);
+        assert!((two - 0.5 * (-((odds[0] + odds[1]) / sum).ln() + 3f64.ln())).abs() < 1e-6);
+        // A row without a label says nothing, and its gradient is 0.
+        let loss = exclusive(&logits, &labels(&[(0, 0)]));
+        assert!((loss.double_value(&[]) + (odds[0] / sum).ln()).abs() < 1e-6);
+        loss.backward();
+        let gradient = logits.grad();
+        assert!(gradient.isfinite().all().int64_value(&[]) == 1);
+        assert_eq!(gradient.get(1).abs().sum(Kind::Float).double_value(&[]), 0.0);
+        assert!(gradient.get(0).abs().sum(Kind::Float).double_value(&[]) > 0.1);
+        let none = exclusive(&Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)), &labels(&[]));
+        assert_eq!(none.double_value(&[]), 0.0);
     }
 }

@@ -151,8 +151,7 @@ impl WeaklyModel {
     pub fn loss(&self, examples: &[&WeakExample], relatedness: bool) -> Option<(Tensor, Vec<(&'static str, f64)>)> {
         let batch = WeakBatch::new(examples, self.store.device());
         let output = self.network.forward(&batch, true);
-        let rule = &self.config.self_taught;
-        WeaklyLosses::new(&output, &batch, examples, &self.table, rule, relatedness).total()
+        WeaklyLosses::new(&output, &batch, examples, &self.table, &self.config, relatedness).total()
     }
 
     /// The runtime's scoring rule for this model, in all or some of its factors.
