@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tch::Device;
 
+use super::run::command_line;
 use super::table;
 use crate::dataset::AnnotatedImage;
 use crate::dataset::hico_det::HicoDet;
@@ -214,12 +215,4 @@ fn progress_bar() -> ProgressBar {
     let template = "{bar:30} {pos}/{len} images, {per_sec}, {eta} left, {msg}";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::no_length().with_style(style)
-}
-
-fn command_line() -> String {
-    let mut arguments: Vec<String> = std::env::args().collect();
-    if let Some(program) = arguments.first_mut() {
-        *program = "hoi-train".to_owned();
-    }
-    arguments.join(" ")
 }
