@@ -101,23 +101,28 @@ impl AttentionPool {
         let (batch, channels, count) = (size[0], size[1], size[2] * size[3]);
         let positions = self.positions([size[2], size[3]], sizes);
         let cells = map.flatten(2, 3).transpose(1, 2);
-        let whole = cells.mean_dim(1, true, Kind::Float);
-        let mean = match shares {
-            None => whole,
+        // Rows that add up to 1: what share each cell has in the mean of a part.
+        let parts = match shares {
+            None => Tensor::full([batch, 1, count], 1.0 / count as f64, (cells.kind(), cells.device())),
             Some(shares) => {
                 let total = shares.sum_dim_intlist(2, true, Kind::Float);
                 let seen = total.gt(0.0);
                 // Where nothing is seen, 0 / 1 is replaced afterwards: no gradient is then infinite.
-                let weighted = shares.matmul(&cells) / total.where_self(&seen, &total.ones_like());
-                weighted.where_self(&seen, &whole)
+                let each = shares / total.where_self(&seen, &total.ones_like());
+                each.where_self(&seen, &each.full_like(1.0 / count as f64))
             }
         };
-        let own = mean + positions.narrow(-2, 0, 1);
-        let placed = cells + positions.narrow(-2, 1, count);
         let split = |x: Tensor| x.view([batch, -1, self.heads, channels / self.heads]).transpose(1, 2);
-        let query = split(self.query.forward(&own)) * (channels as f64 / self.heads as f64).powf(-0.5);
-        let (own_key, own_value) = (split(self.key.forward(&own)), split(self.value.forward(&own)));
-        let (key, value) = (split(self.key.forward(&placed)), split(self.value.forward(&placed)));
+        let asking = parts.matmul(&cells) + positions.narrow(-2, 0, 1);
+        let query = split(self.query.forward(&asking)) * (channels as f64 / self.heads as f64).powf(-0.5);
+        // A linear layer of a mean is the mean of what the layer makes of the cells, which is known anyway.
+        let apply = |layer: &Linear| {
+            let of_cells = cells.matmul(&layer.ws.transpose(0, 1));
+            let of_positions = layer.forward(&positions);
+            let own = parts.matmul(&of_cells) + of_positions.narrow(-2, 0, 1);
+            (split(own), split(of_cells + of_positions.narrow(-2, 1, count)))
+        };
+        let ((own_key, key), (own_value, value)) = (apply(&self.key), apply(&self.value));
         let own_logit = (&query * own_key).sum_dim_intlist(3, true, Kind::Float);
         let mut logits = query.matmul(&key.transpose(2, 3));
         if let Some(shares) = shares {
