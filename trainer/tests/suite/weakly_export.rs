@@ -67,9 +67,15 @@ fn picture(people: usize, things: usize, [channels, rows, columns]: [i64; 3]) ->
         input: INPUT,
         feature: noise(&[channels, rows, columns], 1),
         covered: INPUT,
-        tokens: noise(&[entities.len() as i64, TOKENS], 7),
+        tokens: looked_at(&entities),
         entities,
     }
+}
+
+/// Tokens of humans; things have none.
+fn looked_at(entities: &[Detection]) -> Tensor {
+    let humans: Vec<f32> = entities.iter().map(|e| if e.class.0 == 0 { 1.0 } else { 0.0 }).collect();
+    noise(&[entities.len() as i64, TOKENS], 7) * Tensor::from_slice(&humans).unsqueeze(1)
 }
 
 fn array(tensor: &Tensor) -> ArrayD<f32> {

@@ -17,7 +17,7 @@ use crate::cli::run::{command_line, result_line, write_result};
 use crate::dataset::proposals::ProposalRule;
 use crate::dataset::stanford40::{ACTIONS, ActionSplit, Stanford40, vocabulary};
 use crate::system::rmlr::{DetectedPicture, mean_percent};
-use crate::system::run::{RunConfig, RunIdentity, Schedule, Trainer};
+use crate::system::run::{RunConfig, RunIdentity, RunOptions, Schedule, Trainer, holds_checkpoint};
 use crate::system::weakly_hoi::{
     PRIOR_POWER, People, Pooling, WeakExample, WeaklyConfig, WeaklyModel, WeaklyShape, action_labels,
     action_precisions, prepare, save_model, text_bank, train, with_given_person, with_one_person,
@@ -25,7 +25,7 @@ use crate::system::weakly_hoi::{
 use crate::text::TextEncoder;
 
 /// Share of features and hidden values that training sets to 0.
-const DROPOUT: f64 = 0.3;
+const DROPOUT: f64 = 0.5;
 
 #[derive(Debug, Args)]
 pub(super) struct Stanford40Arguments {
@@ -41,6 +41,9 @@ pub(super) struct Stanford40Arguments {
     /// Learn each action by itself, as the paper does; without this they exclude each other, since a photo of this set shows one
     #[arg(long, requires = "stanford40")]
     independent: bool,
+    /// Models, each with the next seed, whose scores are averaged
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32), requires = "stanford40")]
+    members: u8,
 }
 
 /// What is scored, after training on the rest of the training list.
@@ -59,6 +62,11 @@ impl ActionPart {
             Self::Test => "test list",
         }
     }
+}
+
+/// Where a model and its run lie: the first in the folder itself.
+fn member_folder(folder: &Path, number: u8) -> PathBuf {
+    if number == 0 { folder.to_owned() } else { folder.join(format!("member-{}", u16::from(number) + 1)) }
 }
 
 /// Photos with what was read of them.
@@ -141,7 +149,7 @@ impl WeaklyArguments {
             })
             .collect();
         let config = self.run.config(RunConfig {
-            epochs: 30,
+            epochs: 12,
             batch: 64,
             learning_rate: 1e-3,
             weight_decay: 0.05,
@@ -161,19 +169,30 @@ impl WeaklyArguments {
         };
         let exclusive = !self.stanford40.independent;
         let model_config = WeaklyConfig { exclusive, ..self.method.config(shape, Pooling::Mean, DROPOUT) };
-        let model = WeaklyModel::new(&model_config, &vocabulary, &bank, config.seed, device);
-        prepare(&model, &copies[0], config.batch);
         let data = format!("image-level labels of {} photos of Stanford-40's training list", copies[0].len());
         let identity =
-            RunIdentity { system: json!({"model": model_config, "photos": setting.key}), data: data.clone() };
-        let progress = self.run.progress();
+            || RunIdentity { system: json!({"model": model_config, "photos": setting.key}), data: data.clone() };
         let training = Instant::now();
-        let mut trainer =
-            Trainer::start(&model.store, &[], &config, identity, &self.run.options(&progress)).context("starting")?;
-        train(&model, &copies, &mut trainer, &config, |_| Ok(Vec::new())).context("training")?;
-        progress.finish_and_clear();
-        let log = trainer.log().to_vec();
-        trainer.keep_average();
+        let mut members = Vec::new();
+        let mut logs = Vec::new();
+        for number in 0..self.stanford40.members {
+            let own = member_folder(folder, number);
+            std::fs::create_dir_all(&own).with_context(|| format!("cannot make the folder {}", own.display()))?;
+            let config = RunConfig { seed: config.seed + u64::from(number), ..config.clone() };
+            let model = WeaklyModel::new(&model_config, &vocabulary, &bank, config.seed, device);
+            prepare(&model, &copies[0], config.batch);
+            let progress = self.run.progress();
+            let options = self.run.options(&progress);
+            // A run that stopped in an earlier member has not begun with this one.
+            let resume = options.resume && (number == 0 || holds_checkpoint(&own));
+            let options = RunOptions { folder: &own, resume, ..options };
+            let mut trainer = Trainer::start(&model.store, &[], &config, identity(), &options).context("starting")?;
+            train(&model, &copies, &mut trainer, &config, |_| Ok(Vec::new())).context("training")?;
+            progress.finish_and_clear();
+            logs.push(trainer.log().to_vec());
+            trainer.keep_average();
+            members.push(model);
+        }
         let training = training.elapsed().as_secs_f64();
         let uncarried: usize = copies[0].iter().filter(|e| !e.uncarried().is_empty()).count();
         let cut: usize = copies[0].iter().map(|e| e.cut).sum();
@@ -189,7 +208,7 @@ impl WeaklyArguments {
             let examples: Vec<_> =
                 scored.iter().map(|(photo, picture)| (example(picture, photo.action, people), photo.action)).collect();
             let found = examples.iter().filter(|e| e.0.is_some()).count();
-            (action_precisions(&model, &examples, &vocabulary, power), found)
+            (action_precisions(&members, &examples, &vocabulary, power), found)
         };
         let scoring = Instant::now();
         let (given, _) = precisions(People::Given, 0.0);
@@ -206,6 +225,7 @@ impl WeaklyArguments {
         let result = json!({
             "row": self.method.row.title(),
             "seed": config.seed,
+            "members": members.len(),
             "part": part.name(),
             "photos": scored.len(),
             "learned_from": data,
@@ -220,12 +240,16 @@ impl WeaklyArguments {
             "threads": {"read": self.run.loader_threads(), "train": tch::get_num_threads()},
             "seconds": {"read": fit.seconds + held.seconds, "train": training, "read_test": test.as_ref().map(|t| t.seconds),
                 "score": scored_in, "all": began.elapsed().as_secs_f64()},
-            "epochs": log,
+            "epochs": logs,
             "command": command_line(),
         });
         let note = json!({"data": data, "command": command_line(), "config": config, "photos": setting.key,
             "part": part.name(), "mean_ap": result["mean_ap"]});
-        save_model(&model, &vocabulary, note, folder)?;
+        for (number, model) in (0..).zip(&members) {
+            let mut note = note.clone();
+            note["config"]["seed"] = json!(config.seed + u64::from(number));
+            save_model(model, &vocabulary, note, &member_folder(folder, number))?;
+        }
         write_result(folder, &result)?;
         self.report_actions(&result, device)
     }

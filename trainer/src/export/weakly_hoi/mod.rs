@@ -142,10 +142,12 @@ impl<'a> WeaklyGraph<'a> {
             graph.op("Gather", &[x, &format!("{side}_index")], name, vec![attr_int("axis", 0)])
         };
         let mut human = rows(&mut graph, &each, "human", "human.map");
+        let mut looked = None;
         if self.shape.tokens > 0 {
-            let looks = projection(&mut graph, "entity_tokens", "look", self.shape.tokens, "look")?;
-            let look = rows(&mut graph, &looks, "human", "human.look");
+            let looks = self.looks(&mut graph)?;
+            let look = rows(&mut graph, &looks[0], "human", "human.look");
             human = graph.op("Add", &[&human, &look], "human.feature", vec![]);
+            looked = Some(looks);
         }
         let mut object = rows(&mut graph, &each, "object", "object.feature");
         if self.alone {
@@ -170,11 +172,19 @@ impl<'a> WeaklyGraph<'a> {
             graph.reshape(&related, &[-1], RELATEDNESS);
         }
         if self.parts.score_fusion {
-            self.image(&mut graph, &whole)?;
+            let seen = match &looked {
+                Some(looks) => self.seen(&mut graph, &whole, looks)?,
+                None => whole,
+            };
+            self.image(&mut graph, &seen)?;
         }
         if self.parts.recognition {
             // Trained, and not always told: its weights have their place.
             let _ = graph.weights.take("offset", &[])?;
+            if self.shape.tokens > 0 {
+                let _ = graph.weights.take("image.0.weight", &[d, d])?;
+                let _ = graph.weights.take("image.0.bias", &[d])?;
+            }
         }
         if self.asks_bank() {
             let _ = graph.weights.take("bank", &[self.shape.interactions, d])?;
@@ -242,6 +252,32 @@ impl<'a> WeaklyGraph<'a> {
         let mask = Tensor::full([1, cells], 1.0 / cells as f64, (Kind::Float, Device::Cpu));
         let mask = graph.constant("image.mask", &mask)?;
         self.pooled(graph, pool, &mask, "image")
+    }
+
+    /// The looks `[N, D]`, and 1 for entities that have tokens, `[N, 1]`: the look of the others is 0.
+    fn looks(&self, graph: &mut NetworkGraph) -> Result<[String; 2], ExportError> {
+        let ones = Tensor::ones([self.shape.tokens, 1], (Kind::Float, Device::Cpu));
+        let ones = graph.constant("tokens.ones", &ones)?;
+        let size = graph.op("Abs", &["entity_tokens"], "tokens.size", vec![]);
+        let size = graph.op("MatMul", &[&size, &ones], "tokens.sum", vec![]);
+        let none = graph.scalar("tokens.none", 0.0);
+        let known = graph.op("Greater", &[&size, &none], "tokens.known", vec![]);
+        let known = graph.op("Cast", &[&known], "tokens.known.cast", vec![attr_int("to", 1)]);
+        let looks = projection(graph, "entity_tokens", "look", self.shape.tokens, "look")?;
+        Ok([graph.op("Mul", &[&looks, &known], "look.known", vec![]), known])
+    }
+
+    /// What s_g compares with the bank, `[1, D]`, from v_g and the mean of the looks.
+    fn seen(&self, graph: &mut NetworkGraph, whole: &str, [looks, known]: &[String; 2]) -> Result<String, ExportError> {
+        let row = graph.op("Transpose", &[known], "tokens.known.row", vec![attr_ints("perm", &[1, 0])]);
+        let count = graph.op("MatMul", &[&row, known], "tokens.count", vec![]);
+        let least = graph.scalar("tokens.least", 1.0);
+        let count = graph.op("Max", &[&count, &least], "tokens.count.some", vec![]);
+        let sum = graph.op("MatMul", &[&row, looks], "look.sum", vec![]);
+        let look = graph.op("Div", &[&sum, &count], "look.mean", vec![]);
+        let both = graph.op("Add", &[whole, &look], "image.both", vec![]);
+        let both = graph.op("Relu", &[&both], "image.rectified", vec![]);
+        perceptron(graph, &both, "image", self.shape.width, 1)
     }
 
     /// s_g `[N]` of v_g.

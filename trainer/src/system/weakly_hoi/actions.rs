@@ -8,7 +8,7 @@ use hoi_runtime::vocabulary::{ObjectClass, Vocabulary};
 use ndarray::{Array1, Axis};
 use tch::Tensor;
 
-use super::example::WeakExample;
+use super::example::{InteractionTable, WeakExample};
 use super::model::WeaklyModel;
 use crate::dataset::ImageLabel;
 use crate::dataset::stanford40::{ACTIONS, object_of};
@@ -20,6 +20,9 @@ const BATCH: usize = 64;
 
 /// Power of an action's score before it is compared with the others of its photo: a score is the product of what the picture and the pairs say.
 const SHARPNESS: f32 = 0.5;
+
+/// Where actions exclude each other, the power of what the pairs say beside what the whole photo says: the photo knows more.
+const PAIR_POWER: f32 = 0.2;
 
 /// The proposals of a photo with the annotated person first: that person with score 1, then, where they are wanted, the detected person that
 /// overlaps it most, at least half, if there is one; then everything detected that is no person.
@@ -76,13 +79,15 @@ pub fn action_labels(action: usize, vocabulary: &Vocabulary) -> Vec<ImageLabel> 
 }
 
 /// The score of every action: the best of the person's pairs that have the action's object, or of the person alone. A pair's score is the
-/// rule `weakly`'s, with the image's probability of the action itself. `power` is that of the detector's scores; 0 leaves them out.
+/// rule `weakly`'s, with the image's probability of the action itself. `actions` stand beside the rows of [`action_labels`] in the bank.
+/// `power` is that of the detector's scores; 0 leaves them out.
 ///
-/// Where interactions are `exclusive`, the probabilities of verbs and interactions in the image are those of a softmax over all of them.
+/// Where interactions are `exclusive`, the probabilities of verbs and interactions in the image are those of a softmax over all of them, an
+/// action has those of all its labels, of which training asks for any, and what the pairs say counts to the power [`PAIR_POWER`].
 pub fn action_scores(
     example: &WeakExample,
     head: &HeadOutput,
-    actions: &[(ImageLabel, usize)],
+    actions: &[(ImageLabel, Vec<usize>)],
     power: f32,
     exclusive: bool,
 ) -> Vec<f32> {
@@ -96,8 +101,9 @@ pub fn action_scores(
     let entities = &example.picture.entities;
     actions
         .iter()
-        .map(|&(action, row)| {
-            let image = of_image.as_ref().map_or(1.0, |p| p[row]);
+        .map(|(action, rows)| {
+            let counted = if exclusive { rows.as_slice() } else { rows.get(..1).unwrap_or_default() };
+            let image = of_image.as_ref().map_or(1.0, |p| counted.iter().map(|&row| p[row]).sum());
             let of_pair = |(m, pair): (usize, &hoi_runtime::pairing::HumanObjectPair)| {
                 let object = example.object_class(pair);
                 if object.is_some() && object != action.object {
@@ -105,9 +111,10 @@ pub fn action_scores(
                 }
                 let related = head.relatedness.as_ref().map_or(1.0, |b| sigmoid(b[m]));
                 let detected = object.map_or(1.0, |_| entities[pair.object].score) * entities[pair.human].score;
-                Some(image * pairs[[m, usize::from(action.verb.0)]] * related * detected.powf(power))
+                Some(pairs[[m, usize::from(action.verb.0)]] * related * detected.powf(power))
             };
-            example.pairs.iter().enumerate().filter_map(of_pair).fold(0.0, f32::max)
+            let best = example.pairs.iter().enumerate().filter_map(of_pair).fold(0.0, f32::max);
+            image * if exclusive { best.powf(PAIR_POWER) } else { best }
         })
         .collect()
 }
@@ -127,32 +134,36 @@ fn shares(mut scores: Vec<f32>) -> Vec<f32> {
     scores
 }
 
-/// Average precision of each action in `[0, 1]`. `examples` stand beside the action of their photo; a photo without an example, because
-/// its person was not found, comes last in every ranking.
+/// Average precision of each action in `[0, 1]`, by the mean of what the `members`, models of one vocabulary, say. `examples` stand beside
+/// the action of their photo; a photo without an example, because its person was not found, comes last in every ranking.
 pub fn action_precisions(
-    model: &WeaklyModel,
+    members: &[WeaklyModel],
     examples: &[(Option<WeakExample>, usize)],
     vocabulary: &Vocabulary,
     power: f32,
 ) -> Vec<Option<f64>> {
-    let actions: Vec<(ImageLabel, usize)> = (0..ACTIONS.len())
-        .filter_map(|a| action_label(a, vocabulary))
-        .filter_map(|label| Some((label, model.table().position(label)?)))
-        .collect();
-    let mut ranked: Vec<Vec<(f32, bool)>> = vec![Vec::with_capacity(examples.len()); ACTIONS.len()];
-    for chunk in examples.chunks(BATCH) {
-        let found: Vec<&WeakExample> = chunk.iter().filter_map(|(e, _)| e.as_ref()).collect();
-        let mut outputs = model.outputs(&found).into_iter();
-        for (example, action) in chunk {
-            let scores = match example.as_ref().zip(example.as_ref().and_then(|_| outputs.next())) {
-                Some((example, head)) => {
-                    shares(action_scores(example, &head, &actions, power, model.config().exclusive))
-                }
-                None => vec![-1.0; ACTIONS.len()],
-            };
-            for (a, (list, score)) in ranked.iter_mut().zip(scores).enumerate() {
-                list.push((score, a == *action));
+    let rows = |table: &InteractionTable, a| -> Option<Vec<usize>> {
+        action_labels(a, vocabulary).into_iter().map(|label| table.position(label)).collect()
+    };
+    let mut totals: Vec<Vec<f32>> =
+        examples.iter().map(|(e, _)| vec![if e.is_some() { 0.0 } else { -1.0 }; ACTIONS.len()]).collect();
+    for model in members {
+        let actions: Vec<(ImageLabel, Vec<usize>)> =
+            (0..ACTIONS.len()).filter_map(|a| Some((action_label(a, vocabulary)?, rows(model.table(), a)?))).collect();
+        for (chunk, totals) in examples.chunks(BATCH).zip(totals.chunks_mut(BATCH)) {
+            let found: Vec<(&WeakExample, &mut Vec<f32>)> =
+                chunk.iter().zip(totals).filter_map(|((e, _), total)| Some((e.as_ref()?, total))).collect();
+            let outputs = model.outputs(&found.iter().map(|f| f.0).collect::<Vec<_>>());
+            for ((example, total), head) in found.into_iter().zip(&outputs) {
+                let own = shares(action_scores(example, head, &actions, power, model.config().exclusive));
+                total.iter_mut().zip(own).for_each(|(sum, share)| *sum += share);
             }
+        }
+    }
+    let mut ranked: Vec<Vec<(f32, bool)>> = vec![Vec::with_capacity(examples.len()); ACTIONS.len()];
+    for (scores, (_, action)) in totals.into_iter().zip(examples) {
+        for (a, (list, score)) in ranked.iter_mut().zip(scores).enumerate() {
+            list.push((score, a == *action));
         }
     }
     ranked.iter().map(|list| ranking_precision(list)).collect()
@@ -232,28 +243,33 @@ mod tests {
         let head = HeadOutput {
             verb_logits: logits,
             relatedness: Some(Array1::from(related.to_vec())),
-            image_logits: Some(Array1::from(vec![0.0, 3.0])),
+            image_logits: Some(Array1::from(vec![0.0, 3.0, 1.0])),
         };
         let bicycle = ImageLabel { verb: ride, object: vocabulary.object("bicycle") };
         let horse = ImageLabel { verb: ride, object: vocabulary.object("horse") };
         let alone = ImageLabel { verb: ride, object: None };
         let sum: f32 = of_ride.iter().map(|z| (z - 2.0).exp()).sum();
         let pair = |m: usize| sigmoid(2.0) * (of_ride[m] - 2.0).exp() / sum * sigmoid(related[m]);
-        let scores = action_scores(&example, &head, &[(bicycle, 0), (horse, 1), (alone, 0)], 0.0, false);
+        let rows = |row: usize| vec![row, 2];
+        let scores =
+            action_scores(&example, &head, &[(bicycle, rows(0)), (horse, rows(1)), (alone, vec![0])], 0.0, false);
         let expected = [0.5 * pair(0).max(pair(2)), sigmoid(3.0) * pair(1).max(pair(2)), 0.5 * pair(2)];
         for (score, expected) in scores.iter().zip(expected) {
             assert!((score - expected).abs() < 1e-6, "{scores:?}");
         }
         // With the detector's scores a person alone counts once, a pair twice.
-        let powered = action_scores(&example, &head, &[(bicycle, 0)], 2.0, false)[0];
+        let powered = action_scores(&example, &head, &[(bicycle, rows(0))], 2.0, false)[0];
         assert!((powered - 0.5 * (pair(0) * 0.16).max(pair(2) * 0.25)).abs() < 1e-6);
 
-        // Of all verbs one is done: every other has its -20; of the two interactions the image shows one.
+        // Of all verbs one is done: every other has its -20; of the three interactions the image shows one, riding alone goes with both.
         let others = (vocabulary.verb_count() - 1) as f32 * (-20.0f32).exp();
         let of_ride = 2f32.exp() / (2f32.exp() + others);
         let pair = |m: usize| pair(m) / sigmoid(2.0) * of_ride;
-        let found = action_scores(&example, &head, &[(bicycle, 0), (horse, 1)], 0.0, true);
-        let expected = [sigmoid(-3.0) * pair(0).max(pair(2)), sigmoid(3.0) * pair(1).max(pair(2))];
+        let found = action_scores(&example, &head, &[(bicycle, rows(0)), (horse, rows(1))], 0.0, true);
+        let all = 1.0 + 3f32.exp() + 1f32.exp();
+        let image = |row: f32| (row.exp() + 1f32.exp()) / all;
+        let pairs = [pair(0), pair(1)].map(|own| own.max(pair(2)).powf(PAIR_POWER));
+        let expected = [image(0.0) * pairs[0], image(3.0) * pairs[1]];
         for (score, expected) in found.iter().zip(expected) {
             assert!((score - expected).abs() < 1e-6, "{found:?}");
         }

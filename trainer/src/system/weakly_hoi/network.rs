@@ -82,6 +82,16 @@ impl Projection {
         x.apply(&self.out)
     }
 
+    /// As [`Self::forward`] of rows `x` `[R, inputs]` whose pictures, of so many, `of` `[R]` names: `[R, outputs]`.
+    fn forward_rows(&self, x: &Tensor, of: &Tensor, pictures: i64, dropout: f64) -> Tensor {
+        let mut x = (x - &self.centre) / &self.spread;
+        if dropout > 0.0 {
+            let kept = Tensor::ones([pictures, x.size()[1]], (x.kind(), x.device())).dropout(dropout, true);
+            x *= kept.index_select(0, of);
+        }
+        x.apply(&self.out)
+    }
+
     /// Takes mean and deviation from rows `[n, inputs]`.
     fn standardise(&self, rows: &Tensor) {
         if rows.size()[0] < 2 {
@@ -122,12 +132,26 @@ impl Pool {
             Self::Attention(pool) => pool.masked(&batch.feature, shares, Some(&batch.sizes)),
             Self::Mean(projection) => {
                 let cells = batch.feature.flatten(2, 3).transpose(1, 2);
-                // Both are linear, and shares add up to 1: whichever has fewer rows goes first through the wide layer.
-                if shares.size()[1] > cells.size()[1] {
-                    means(&projection.forward(&cells, dropout), shares)
-                } else {
-                    projection.forward(&means(&cells, shares), dropout)
+                let seeing = shares.sum_dim_intlist([2i64].as_slice(), true, Kind::Float).gt(0.0);
+                let list = PairList::new(&seeing.squeeze_dim(2).logical_not());
+                let size = cells.size();
+                // Both are linear, and shares add up to 1: whichever has fewer rows, filling left out, goes first through the wide layer.
+                if list.rows.size()[0] > size[0] * size[1] {
+                    return means(&projection.forward(&cells, dropout), shares);
                 }
+                let own: Vec<Tensor> = list
+                    .each_picture()
+                    .iter()
+                    .enumerate()
+                    .map(|(i, rows)| {
+                        let shares = shares.get(i as i64).index_select(0, rows);
+                        let total = shares.sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
+                        (shares / total).matmul(&cells.get(i as i64))
+                    })
+                    .collect();
+                let made = projection.forward_rows(&Tensor::cat(&own, 0), &list.pictures(), size[0], dropout);
+                let all = list.put(&made);
+                all.where_self(&seeing, &all.narrow(1, 0, 1))
             }
         }
     }
@@ -152,12 +176,14 @@ fn means(cells: &Tensor, shares: &Tensor) -> Tensor {
 /// The network above the backbone. A human alone has the whole picture as its object and as its union: there is no box that shows what it
 /// deals with.
 ///
-/// Parameters: `pool.*`, `look.*` (what is known of a human beside the map, added to v_h), `bank`, `scale`, `offset`, `spatial.*` (F_sp), `pair.*` (F_E), `knowledge.*`
-/// (F_K), `verbs.*` (F_P), `related.*` (F_B), `started.*` (pooling and prompts before training, in rows of Table 3).
+/// Parameters: `pool.*`, `look.*` (what is known of a human beside the map, added to v_h), `image.*` (what s_g compares with the bank, where
+/// humans are looked at: a layer over the rectified sum of v_g and the mean look), `bank`, `scale`, `offset`, `spatial.*` (F_sp), `pair.*` (F_E),
+/// `knowledge.*` (F_K), `verbs.*` (F_P), `related.*` (F_B), `started.*` (pooling and prompts before training, in rows of Table 3).
 #[derive(Debug)]
 pub struct WeaklyNetwork {
     pool: Pool,
     look: Option<Projection>,
+    image: Option<Perceptron>,
     dropout: f64,
     bank: Option<Tensor>,
     scale: Option<Tensor>,
@@ -176,13 +202,18 @@ fn cosines(x: &Tensor, bank: &Tensor) -> Tensor {
     unit_rows(x).matmul(&unit_rows(bank).transpose(0, 1))
 }
 
+/// Which entities have tokens `[B, N, T]`, `[B, N, 1]`: they were looked at. The look of the others is 0.
+fn looked_at(tokens: &Tensor) -> Tensor {
+    tokens.abs().sum_dim_intlist([2i64].as_slice(), true, Kind::Float).gt(0.0)
+}
+
 /// Rows `index` `[B, P]` of `x` `[B, N, D]`.
 fn gather(x: &Tensor, index: &Tensor) -> Tensor {
     let width = x.size()[2];
     x.gather(1, &index.unsqueeze(-1).expand([-1, -1, width], false), false)
 }
 
-/// Where the pairs of a batch stand among its rows, filling left out.
+/// Where the pairs, or other parts, of a batch's pictures stand among its rows, filling left out.
 struct PairList {
     rows: Tensor,
     size: [i64; 2],
@@ -192,6 +223,18 @@ impl PairList {
     fn new(filling: &Tensor) -> Self {
         let rows = filling.logical_not().view([-1]).nonzero().squeeze_dim(1);
         Self { rows, size: [filling.size()[0], filling.size()[1]] }
+    }
+
+    /// Picture of each, `[pairs]`.
+    fn pictures(&self) -> Tensor {
+        self.rows.divide_scalar_mode(self.size[1], "floor")
+    }
+
+    /// Of each picture, which of its own rows are no filling.
+    fn each_picture(&self) -> Vec<Tensor> {
+        let [pictures, most] = self.size;
+        let of = self.pictures();
+        (0..pictures).map(|i| self.rows.masked_select(&of.eq(i)) - i * most).collect()
     }
 
     /// `[B, P, D]` to `[pairs, D]`.
@@ -225,6 +268,7 @@ impl WeaklyNetwork {
         Self {
             pool: Pool::new(&(path / "pool"), config),
             look: (shape.tokens > 0).then(|| Projection::new(&(path / "look"), shape.tokens, d)),
+            image: (shape.tokens > 0 && parts.recognition).then(|| perceptron("image", &[d, d])),
             dropout: config.dropout,
             scale: bank.is_some().then(|| one("scale", START_SCALE)),
             offset: parts.recognition.then(|| one("offset", 0.0)),
@@ -263,14 +307,21 @@ impl WeaklyNetwork {
                 started.pool().standardise(batch);
             }
             if let Some(look) = &self.look {
-                let humans = batch.tokens.flatten(0, 1);
-                let known = humans.abs().sum_dim_intlist([1i64].as_slice(), false, Kind::Float).gt(0.0);
-                look.standardise(&humans.index_select(0, &known.nonzero().squeeze_dim(1)));
+                let known = looked_at(&batch.tokens).view([-1]).nonzero().squeeze_dim(1);
+                look.standardise(&batch.tokens.flatten(0, 1).index_select(0, &known));
             }
         });
     }
 
-    /// s_g of pooled features `[B, D]`, where the network recognises interactions.
+    /// What s_g compares with the bank, `[B, D]`: v_g, or with looks `[B, N, D]` a layer over v_g and their mean.
+    fn seen(&self, whole: &Tensor, looks: Option<&Tensor>, batch: &WeakBatch, dropout: f64) -> Tensor {
+        let (Some(layer), Some(looks)) = (&self.image, looks) else { return whole.shallow_clone() };
+        let count = looked_at(&batch.tokens).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).clamp_min(1.0);
+        let look = looks.sum_dim_intlist([1i64].as_slice(), false, Kind::Float) / count;
+        layer.forward(&(whole + look).relu().dropout(dropout, dropout > 0.0), 0.0)
+    }
+
+    /// s_g of features `[B, D]`, where the network recognises interactions.
     fn recognise(&self, whole: &Tensor) -> Option<Tensor> {
         let (bank, scale, offset) = (self.bank.as_ref()?, self.scale.as_ref()?, self.offset.as_ref()?);
         Some(cosines(whole, bank) * scale.exp() + offset)
@@ -322,8 +373,13 @@ impl WeaklyNetwork {
         let (whole, each) = (features.narrow(1, 0, 1), features.narrow(1, 1, entities));
         let alone = batch.alone();
         let mut human = gather(&each, &batch.human_index);
-        if let Some(look) = &self.look {
-            human += gather(&look.forward(&batch.tokens, dropout), &batch.human_index);
+        let looks = self.look.as_ref().map(|look| {
+            let list = PairList::new(&looked_at(&batch.tokens).logical_not().squeeze_dim(2));
+            let pictures = batch.tokens.size()[0];
+            list.put(&look.forward_rows(&list.take(&batch.tokens), &list.pictures(), pictures, dropout))
+        });
+        if let Some(looks) = &looks {
+            human += gather(looks, &batch.human_index);
         }
         let object = whole.where_self(&alone, &gather(&each, &batch.object_index));
         // Filling costs nothing from here on: the pairs of all pictures are one list.
@@ -343,7 +399,7 @@ impl WeaklyNetwork {
         }
         let related = self.related.as_ref().map(|related| related.forward(&pairs, dropout));
         WeaklyOutput {
-            image: self.recognise(&whole.squeeze_dim(1)),
+            image: self.recognise(&self.seen(&whole.squeeze_dim(1), looks.as_ref(), batch, dropout)),
             verbs: list.put(&self.verbs.forward(&pairs, dropout)),
             relatedness: related.map(|related| list.put(&related).squeeze_dim(-1)),
             pairs: list.put(&pairs),
@@ -376,5 +432,45 @@ impl WeaklyNetwork {
             }
             let _ = offset.shallow_clone().fill_(offset.double_value(&[]) + 0.5 * (low + high));
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn means_are_the_same_whichever_layer_comes_first() {
+        tch::manual_seed(5);
+        let store = nn::VarStore::new(Device::Cpu);
+        let pool = Pool::Mean(Projection::new(&store.root(), 3, 4));
+        let Pool::Mean(projection) = &pool else { unreachable!("made above") };
+        let float = (Kind::Float, Device::Cpu);
+        let none = Tensor::zeros([2, 1], (Kind::Int64, Device::Cpu));
+        let batch = WeakBatch {
+            feature: Tensor::rand([2, 3, 2, 2], float),
+            sizes: vec![[2, 2]; 2],
+            cells: Tensor::ones([2, 4], float),
+            entity_shares: Tensor::zeros([2, 1, 4], float),
+            union_shares: Tensor::zeros([2, 1, 4], float),
+            human_index: none.shallow_clone(),
+            object_index: none.shallow_clone(),
+            spatial: Tensor::zeros([2, 1, 36], float),
+            tokens: Tensor::zeros([2, 1, 0], float),
+            filling: none.eq(1),
+        };
+        let cells = batch.feature.flatten(2, 3).transpose(1, 2);
+        // Fewer parts than the eight cells, and more of them.
+        for parts in [3, 12] {
+            let shares = Tensor::rand([2, parts, 4], float);
+            // A part that sees nothing, which filling is as well.
+            let _ = shares.get(0).get(1).fill_(0.0);
+            let found = pool.forward(&batch, &shares, 0.0);
+            let expected = projection.forward(&means(&cells, &shares), 0.0);
+            assert!((&found - &expected).abs().max().double_value(&[]) < 1e-6, "{parts} parts");
+            assert!((found.get(0).get(1) - found.get(0).get(0)).abs().max().double_value(&[]) < 1e-6, "{parts} parts");
+        }
     }
 }
