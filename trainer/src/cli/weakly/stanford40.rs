@@ -152,7 +152,7 @@ impl WeaklyArguments {
             epochs: 12,
             batch: 64,
             learning_rate: 1e-3,
-            weight_decay: 0.05,
+            weight_decay: 1.0,
             max_gradient: 1.0,
             schedule: Schedule::Cosine { warmup: 0.05 },
             ..RunConfig::default()

@@ -83,7 +83,7 @@ pub fn action_labels(action: usize, vocabulary: &Vocabulary) -> Vec<ImageLabel> 
 /// `power` is that of the detector's scores; 0 leaves them out.
 ///
 /// Where interactions are `exclusive`, the probabilities of verbs and interactions in the image are those of a softmax over all of them, an
-/// action has those of all its labels, of which training asks for any, and what the pairs say counts to the power [`PAIR_POWER`].
+/// action has those of all its labels, of which training asks for any, and what the pairs say counts to the power `PAIR_POWER`.
 pub fn action_scores(
     example: &WeakExample,
     head: &HeadOutput,
