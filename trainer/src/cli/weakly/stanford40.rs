@@ -178,7 +178,7 @@ impl WeaklyArguments {
         for number in 0..self.stanford40.members {
             let own = member_folder(folder, number);
             std::fs::create_dir_all(&own).with_context(|| format!("cannot make the folder {}", own.display()))?;
-            let config = RunConfig { seed: config.seed + u64::from(number), ..config.clone() };
+            let config = RunConfig { seed: config.seed.wrapping_add(u64::from(number)), ..config.clone() };
             let model = WeaklyModel::new(&model_config, &vocabulary, &bank, config.seed, device);
             prepare(&model, &copies[0], config.batch);
             let progress = self.run.progress();
@@ -247,7 +247,7 @@ impl WeaklyArguments {
             "part": part.name(), "mean_ap": result["mean_ap"]});
         for (number, model) in (0..).zip(&members) {
             let mut note = note.clone();
-            note["config"]["seed"] = json!(config.seed + u64::from(number));
+            note["config"]["seed"] = json!(config.seed.wrapping_add(u64::from(number)));
             save_model(model, &vocabulary, note, &member_folder(folder, number))?;
         }
         write_result(folder, &result)?;
