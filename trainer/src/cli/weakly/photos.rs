@@ -17,7 +17,7 @@ use crate::dataset::proposals::ProposalFile;
 use crate::export::write_beside;
 use crate::system::rmlr::{CacheWriter, DetectedPicture, LabelledDetections, read_cache};
 use crate::system::run::progress_bar;
-use crate::system::weakly_hoi::{BundleProposer, PhotoBackbone, PhotoReader, Proposer, backbone_key, in_order};
+use crate::system::weakly_hoi::{BundleProposer, LOOKS, PhotoBackbone, PhotoReader, Proposer, backbone_key, in_order};
 
 #[derive(Debug, Args)]
 pub(super) struct PhotoArguments {
@@ -103,7 +103,7 @@ impl PhotoArguments {
         device: Device,
     ) -> anyhow::Result<PhotoSetting> {
         let backbones = backbone_key(&files, input).context("reading the backbones")?;
-        let key = format!("{}; backbones {backbones}; looks {looks}", proposer.key());
+        let key = format!("{}; backbones {backbones}; looks {}", proposer.key(), if looks { LOOKS } else { 0 });
         Ok(PhotoSetting { proposer, files, input, looks, key, device })
     }
 }

@@ -19,7 +19,7 @@ use crate::dataset::stanford40::{ACTIONS, ActionSplit, Stanford40, vocabulary};
 use crate::system::rmlr::{DetectedPicture, mean_percent};
 use crate::system::run::{RunConfig, RunIdentity, RunOptions, Schedule, Trainer, holds_checkpoint};
 use crate::system::weakly_hoi::{
-    PRIOR_POWER, People, Pooling, WeakExample, WeaklyConfig, WeaklyModel, WeaklyShape, action_labels,
+    LOOKS, PRIOR_POWER, People, Pooling, WeakExample, WeaklyConfig, WeaklyModel, WeaklyShape, action_labels,
     action_precisions, prepare, save_model, text_bank, train, with_given_person, with_one_person,
 };
 use crate::text::TextEncoder;
@@ -35,7 +35,7 @@ pub(super) struct Stanford40Arguments {
     /// Part of Stanford-40 to report on: choose by the held-out fifth of the training list
     #[arg(long, value_name = "PART", value_enum, default_value_t = ActionPart::Held, requires = "stanford40")]
     actions: ActionPart,
-    /// Without the second look at the person's surroundings
+    /// Without the closer looks at the person
     #[arg(long, requires = "stanford40")]
     without_looks: bool,
     /// Learn each action by itself, as the paper does; without this they exclude each other, since a photo of this set shows one
@@ -160,7 +160,7 @@ impl WeaklyArguments {
         let bank = text_bank(&encoder, &vocabulary).context("reading the prompts of the vocabulary")?;
         let shape = WeaklyShape {
             map_channels: backbone.channels(),
-            tokens: if looks { backbone.channels() } else { 0 },
+            tokens: if looks { LOOKS * backbone.channels() } else { 0 },
             width: encoder.width(),
             pool_heads: 4,
             pool_grid: 9,

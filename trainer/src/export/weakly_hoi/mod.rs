@@ -137,17 +137,18 @@ impl<'a> WeaklyGraph<'a> {
         let pool = self.pool(&mut graph)?;
         let d = self.shape.width;
         let each = self.pooled(&mut graph, &pool, "entity_masks", "entity")?;
-        let whole = if self.alone || self.parts.score_fusion { self.whole(&mut graph, &pool)? } else { String::new() };
+        let fused = self.parts.score_fusion && self.shape.tokens == 0;
+        let whole = if self.alone || fused { self.whole(&mut graph, &pool)? } else { String::new() };
         let rows = |graph: &mut NetworkGraph, x: &str, side: &str, name: &str| {
             graph.op("Gather", &[x, &format!("{side}_index")], name, vec![attr_int("axis", 0)])
         };
         let mut human = rows(&mut graph, &each, "human", "human.map");
         let mut looked = None;
         if self.shape.tokens > 0 {
-            let looks = self.looks(&mut graph)?;
-            let look = rows(&mut graph, &looks[0], "human", "human.look");
+            let (looks, known) = self.looks(&mut graph)?;
+            let look = rows(&mut graph, &looks, "human", "human.look");
             human = graph.op("Add", &[&human, &look], "human.feature", vec![]);
-            looked = Some(looks);
+            looked = Some(known);
         }
         let mut object = rows(&mut graph, &each, "object", "object.feature");
         if self.alone {
@@ -173,7 +174,7 @@ impl<'a> WeaklyGraph<'a> {
         }
         if self.parts.score_fusion {
             let seen = match &looked {
-                Some(looks) => self.seen(&mut graph, &whole, looks)?,
+                Some(known) => self.seen(&mut graph, known)?,
                 None => whole,
             };
             self.image(&mut graph, &seen)?;
@@ -182,8 +183,14 @@ impl<'a> WeaklyGraph<'a> {
             // Trained, and not always told: its weights have their place.
             let _ = graph.weights.take("offset", &[])?;
             if self.shape.tokens > 0 {
-                let _ = graph.weights.take("image.0.weight", &[d, d])?;
-                let _ = graph.weights.take("image.0.bias", &[d])?;
+                let inputs = self.shape.map_channels + self.shape.tokens;
+                for part in ["hidden.centre", "hidden.spread"] {
+                    let _ = graph.weights.take(&format!("image.{part}"), &[inputs])?;
+                }
+                for (layer, inputs) in [("hidden.c_proj", inputs), ("out", d)] {
+                    let _ = graph.weights.take(&format!("image.{layer}.weight"), &[d, inputs])?;
+                    let _ = graph.weights.take(&format!("image.{layer}.bias"), &[d])?;
+                }
             }
         }
         if self.asks_bank() {
@@ -255,7 +262,7 @@ impl<'a> WeaklyGraph<'a> {
     }
 
     /// The looks `[N, D]`, and 1 for entities that have tokens, `[N, 1]`: the look of the others is 0.
-    fn looks(&self, graph: &mut NetworkGraph) -> Result<[String; 2], ExportError> {
+    fn looks(&self, graph: &mut NetworkGraph) -> Result<(String, String), ExportError> {
         let ones = Tensor::ones([self.shape.tokens, 1], (Kind::Float, Device::Cpu));
         let ones = graph.constant("tokens.ones", &ones)?;
         let size = graph.op("Abs", &["entity_tokens"], "tokens.size", vec![]);
@@ -264,20 +271,23 @@ impl<'a> WeaklyGraph<'a> {
         let known = graph.op("Greater", &[&size, &none], "tokens.known", vec![]);
         let known = graph.op("Cast", &[&known], "tokens.known.cast", vec![attr_int("to", 1)]);
         let looks = projection(graph, "entity_tokens", "look", self.shape.tokens, "look")?;
-        Ok([graph.op("Mul", &[&looks, &known], "look.known", vec![]), known])
+        Ok((graph.op("Mul", &[&looks, &known], "look.known", vec![]), known))
     }
 
-    /// What s_g compares with the bank, `[1, D]`, from v_g and the mean of the looks.
-    fn seen(&self, graph: &mut NetworkGraph, whole: &str, [looks, known]: &[String; 2]) -> Result<String, ExportError> {
+    /// What s_g compares with the bank, `[1, D]`, from the mean of the map and that of the tokens of entities that are `known` `[N, 1]`.
+    fn seen(&self, graph: &mut NetworkGraph, known: &str) -> Result<String, ExportError> {
         let row = graph.op("Transpose", &[known], "tokens.known.row", vec![attr_ints("perm", &[1, 0])]);
         let count = graph.op("MatMul", &[&row, known], "tokens.count", vec![]);
         let least = graph.scalar("tokens.least", 1.0);
         let count = graph.op("Max", &[&count, &least], "tokens.count.some", vec![]);
-        let sum = graph.op("MatMul", &[&row, looks], "look.sum", vec![]);
-        let look = graph.op("Div", &[&sum, &count], "look.mean", vec![]);
-        let both = graph.op("Add", &[whole, &look], "image.both", vec![]);
-        let both = graph.op("Relu", &[&both], "image.rectified", vec![]);
-        perceptron(graph, &both, "image", self.shape.width, 1)
+        let sum = graph.op("MatMul", &[&row, "entity_tokens"], "tokens.all", vec![]);
+        let look = graph.op("Div", &[&sum, &count], "tokens.mean", vec![]);
+        let map = self.mean_of_all(graph, "cells", "sight.map")?;
+        let both = graph.op("Concat", &[&map, &look], "sight.inputs", vec![attr_int("axis", -1)]);
+        let inputs = self.shape.map_channels + self.shape.tokens;
+        let hidden = projection(graph, &both, "image.hidden", inputs, "sight.hidden")?;
+        let hidden = graph.op("Relu", &[&hidden], "sight.rectified", vec![]);
+        graph.linear(&hidden, "image.out", self.shape.width, "sight")
     }
 
     /// s_g `[N]` of v_g.

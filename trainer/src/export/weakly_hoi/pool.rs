@@ -64,6 +64,14 @@ impl WeaklyGraph<'_> {
         Ok(Pool::Attention { keys: split("k_proj", &[1, 2, 0])?, values: split("v_proj", &[1, 0, 2])? })
     }
 
+    /// Mean `[1, width]` of all rows `x` `[h * w, width]`.
+    pub(super) fn mean_of_all(&self, graph: &mut NetworkGraph, x: &str, name: &str) -> Result<String, ExportError> {
+        let cells = (self.feature[0] * self.feature[1]) as i64;
+        let each = Tensor::full([1, cells], 1.0 / cells as f64, (Kind::Float, Device::Cpu));
+        let each = graph.constant("cells.each", &each)?;
+        Ok(graph.op("MatMul", &[&each, x], name, vec![]))
+    }
+
     /// Means `[K, width]` of rows `x` `[h * w, width]`, weighted with the shares; that of the whole map for a part that sees nothing.
     fn mean(
         &self,
@@ -75,9 +83,7 @@ impl WeaklyGraph<'_> {
     ) -> Result<String, ExportError> {
         let cells = (self.feature[0] * self.feature[1]) as i64;
         let part = |what: &str| format!("{name}.{what}");
-        let whole =
-            graph.constant("cells.each", &Tensor::full([1, cells], 1.0 / cells as f64, (Kind::Float, Device::Cpu)))?;
-        let whole = graph.op("MatMul", &[&whole, x], &part("whole"), vec![]);
+        let whole = self.mean_of_all(graph, x, &part("whole"))?;
         let ones = graph.constant("cells.ones", &Tensor::ones([cells, 1], (Kind::Float, Device::Cpu)))?;
         let sum = graph.op("MatMul", &[masks, &ones], &part("sum"), vec![]);
         let one = graph.scalar("one", 1.0);

@@ -44,7 +44,7 @@ pub use loss::WeaklyLosses;
 pub(crate) use model::{BACKBONE, STARTED};
 pub use model::{PRIOR_POWER, WeaklyModel};
 pub use network::{WeaklyNetwork, WeaklyOutput};
-pub use photo::{LOOK_SCALE, PhotoReader, in_order};
+pub use photo::{LOOK_SCALE, LOOKS, PhotoReader, in_order};
 pub use pictures::{MapNetwork, ProposedMaps, ProposedPictures};
 pub use proposer::{BundleProposer, PhotoProposals, Proposer, ProposerError};
 pub use pseudo::{Positives, pseudo_labels};

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor, nn, no_grad};
 
 use super::bank::unit_rows;
-use super::config::{Knowledge, Pooling, WeaklyConfig};
+use super::config::{Knowledge, Pooling, WeaklyConfig, WeaklyShape};
 use super::example::WeakBatch;
 use super::started::Started;
 use crate::network::clip::{AttentionPool, AttentionPoolShape};
@@ -173,17 +173,49 @@ fn means(cells: &Tensor, shares: &Tensor) -> Tensor {
     weighted.where_self(&seen, &weighted.narrow(1, 0, 1))
 }
 
+/// What s_g compares with the bank where humans are looked at, `[B, D]`: a hidden layer of its own over the mean of the whole map beside the mean
+/// look, then a linear layer. Of what the pairs read it shares nothing.
+#[derive(Debug)]
+struct Sight {
+    hidden: Projection,
+    out: nn::Linear,
+}
+
+impl Sight {
+    fn new(path: &nn::Path<'_>, shape: &WeaklyShape) -> Self {
+        let d = shape.width;
+        Self {
+            hidden: Projection::new(&(path / "hidden"), shape.map_channels + shape.tokens, d),
+            out: linear(&(path / "out"), d, d),
+        }
+    }
+
+    /// Mean of the map and mean look of each picture, `[B, C + T]`; 0 in place of the look where there is none.
+    fn inputs(batch: &WeakBatch) -> Tensor {
+        let cells = batch.feature.flatten(2, 3).transpose(1, 2);
+        let whole = means(&cells, &batch.cells.unsqueeze(1)).squeeze_dim(1);
+        let count = looked_at(&batch.tokens).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).clamp_min(1.0);
+        let look = batch.tokens.sum_dim_intlist([1i64].as_slice(), false, Kind::Float) / count;
+        Tensor::cat(&[whole, look], 1)
+    }
+
+    fn forward(&self, batch: &WeakBatch, dropout: f64) -> Tensor {
+        let hidden = self.hidden.forward(&Self::inputs(batch).unsqueeze(1), dropout).squeeze_dim(1);
+        hidden.relu().dropout(dropout, dropout > 0.0).apply(&self.out)
+    }
+}
+
 /// The network above the backbone. A human alone has the whole picture as its object and as its union: there is no box that shows what it
 /// deals with.
 ///
 /// Parameters: `pool.*`, `look.*` (what is known of a human beside the map, added to v_h), `image.*` (what s_g compares with the bank, where
-/// humans are looked at: a layer over the rectified sum of v_g and the mean look), `bank`, `scale`, `offset`, `spatial.*` (F_sp), `pair.*` (F_E),
+/// humans are looked at, in place of v_g), `bank`, `scale`, `offset`, `spatial.*` (F_sp), `pair.*` (F_E),
 /// `knowledge.*` (F_K), `verbs.*` (F_P), `related.*` (F_B), `started.*` (pooling and prompts before training, in rows of Table 3).
 #[derive(Debug)]
 pub struct WeaklyNetwork {
     pool: Pool,
     look: Option<Projection>,
-    image: Option<Perceptron>,
+    sight: Option<Sight>,
     dropout: f64,
     bank: Option<Tensor>,
     scale: Option<Tensor>,
@@ -268,7 +300,7 @@ impl WeaklyNetwork {
         Self {
             pool: Pool::new(&(path / "pool"), config),
             look: (shape.tokens > 0).then(|| Projection::new(&(path / "look"), shape.tokens, d)),
-            image: (shape.tokens > 0 && parts.recognition).then(|| perceptron("image", &[d, d])),
+            sight: (shape.tokens > 0 && parts.recognition).then(|| Sight::new(&(path / "image"), shape)),
             dropout: config.dropout,
             scale: bank.is_some().then(|| one("scale", START_SCALE)),
             offset: parts.recognition.then(|| one("offset", 0.0)),
@@ -310,15 +342,10 @@ impl WeaklyNetwork {
                 let known = looked_at(&batch.tokens).view([-1]).nonzero().squeeze_dim(1);
                 look.standardise(&batch.tokens.flatten(0, 1).index_select(0, &known));
             }
+            if let Some(sight) = &self.sight {
+                sight.hidden.standardise(&Sight::inputs(batch));
+            }
         });
-    }
-
-    /// What s_g compares with the bank, `[B, D]`: v_g, or with looks `[B, N, D]` a layer over v_g and their mean.
-    fn seen(&self, whole: &Tensor, looks: Option<&Tensor>, batch: &WeakBatch, dropout: f64) -> Tensor {
-        let (Some(layer), Some(looks)) = (&self.image, looks) else { return whole.shallow_clone() };
-        let count = looked_at(&batch.tokens).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).clamp_min(1.0);
-        let look = looks.sum_dim_intlist([1i64].as_slice(), false, Kind::Float) / count;
-        layer.forward(&(whole + look).relu().dropout(dropout, dropout > 0.0), 0.0)
     }
 
     /// s_g of features `[B, D]`, where the network recognises interactions.
@@ -398,8 +425,12 @@ impl WeaklyNetwork {
             pairs = knowledge.forward(&(pairs + meta), dropout);
         }
         let related = self.related.as_ref().map(|related| related.forward(&pairs, dropout));
+        let seen = match &self.sight {
+            Some(sight) => sight.forward(batch, dropout),
+            None => whole.squeeze_dim(1),
+        };
         WeaklyOutput {
-            image: self.recognise(&self.seen(&whole.squeeze_dim(1), looks.as_ref(), batch, dropout)),
+            image: self.recognise(&seen),
             verbs: list.put(&self.verbs.forward(&pairs, dropout)),
             relatedness: related.map(|related| list.put(&related).squeeze_dim(-1)),
             pairs: list.put(&pairs),

@@ -1,4 +1,4 @@
-//! Photos as the method sees them: the backbone's map, the proposals, and a second look at each human.
+//! Photos as the method sees them: the backbone's map, the proposals, and two closer looks at each human.
 
 use std::sync::mpsc::sync_channel;
 
@@ -25,8 +25,16 @@ pub struct PhotoReader<'a> {
     pub backbone: &'a PhotoBackbone,
     /// The class of humans.
     pub human: ObjectClass,
-    /// Each human's surroundings are cut out and pooled once more: the tokens.
+    /// Each human is looked at again: what is around it, and around the upper half of it, is cut out and pooled; both are its tokens.
     pub looks: bool,
+}
+
+/// Closer looks at each human.
+pub const LOOKS: i64 = 2;
+
+/// What is looked at again of a human: all of it, and its upper half, where face and hands are.
+fn looked_at(bbox: &BBox) -> [BBox; LOOKS as usize] {
+    [*bbox, BBox { y2: 0.5 * (bbox.y1 + bbox.y2), ..*bbox }]
 }
 
 /// The part of a picture around a box, grown about its centre, whole pixels, inside the picture.
@@ -46,9 +54,9 @@ fn mirrored(bbox: &BBox, width: f32) -> BBox {
 }
 
 impl PhotoReader<'_> {
-    /// Width of the tokens: 0 without a second look.
+    /// Width of the tokens: 0 without looks.
     pub fn tokens(&self) -> i64 {
-        if self.looks { self.backbone.channels() } else { 0 }
+        if self.looks { LOOKS * self.backbone.channels() } else { 0 }
     }
 
     /// Reads a photo with its proposals, boxes in its pixels; and mirrored where that is wanted. The picture must not be empty.
@@ -56,7 +64,9 @@ impl PhotoReader<'_> {
         let humans: Vec<usize> =
             (0..entities.len()).filter(|&i| self.looks && entities[i].class == self.human).collect();
         let mut parts: Vec<RgbImage> = vec![pixels.clone()];
-        parts.extend(humans.iter().map(|&i| surroundings(pixels, &entities[i].bbox, LOOK_SCALE)));
+        let boxes = humans.iter().flat_map(|&i| looked_at(&entities[i].bbox));
+        parts.extend(boxes.map(|bbox| surroundings(pixels, &bbox, LOOK_SCALE)));
+        let count = parts.len() as i64;
         let views = if mirror { 2 } else { 1 };
         if mirror {
             parts.extend(parts.iter().map(flip_horizontal).collect::<Vec<_>>());
@@ -65,10 +75,12 @@ impl PhotoReader<'_> {
         let size = Size::new(pixels.width(), pixels.height());
         (0..views)
             .map(|view| {
-                let first = view * (1 + humans.len()) as i64;
-                let looks = maps.narrow(0, first + 1, humans.len() as i64);
-                let looks = looks.mean_dim([2i64, 3].as_slice(), false, Kind::Float);
-                let tokens = Tensor::zeros([entities.len() as i64, self.tokens()], (Kind::Float, Device::Cpu));
+                let first = view * count;
+                let looks = maps.narrow(0, first + 1, count - 1);
+                let looks =
+                    looks.mean_dim([2i64, 3].as_slice(), false, Kind::Float).view([humans.len() as i64, self.tokens()]);
+                // Half precision on disk and in memory, whether it comes from a cache or not; so is the map.
+                let tokens = Tensor::zeros([entities.len() as i64, self.tokens()], (Kind::Half, Device::Cpu));
                 for (row, &human) in humans.iter().enumerate() {
                     tokens.get(human as i64).copy_(&looks.get(row as i64));
                 }
@@ -80,7 +92,6 @@ impl PhotoReader<'_> {
                     number,
                     original: size,
                     input: size,
-                    // Half precision on disk and in memory, whether it comes from a cache or not.
                     feature: maps.get(first).to_kind(Kind::Half),
                     covered: size,
                     entities: entities.iter().map(placed).collect(),
@@ -164,6 +175,12 @@ mod tests {
         assert_eq!(count, 5);
         let never = in_order(3, 2, || Err::<(), _>("no start".to_owned()), |(), i| Ok(i), |_, _: usize| Ok(()));
         assert_eq!(never, Err("no start".to_owned()));
+    }
+
+    #[test]
+    fn looks_are_at_all_of_a_human_and_its_upper_half() {
+        let [all, upper] = looked_at(&BBox::new(10.0, 20.0, 30.0, 80.0));
+        assert_eq!((all, upper), (BBox::new(10.0, 20.0, 30.0, 80.0), BBox::new(10.0, 20.0, 30.0, 50.0)));
     }
 
     #[test]
