@@ -30,5 +30,6 @@ mod weakly;
 mod weakly_data;
 mod weakly_export;
 mod weakly_photos;
+mod weakly_study;
 mod weakly_table_3;
 mod weights;

@@ -128,7 +128,7 @@ fn write(path: &Path, document: &Value) {
     std::fs::write(path, document.to_string()).unwrap();
 }
 
-fn detector(folder: &Path, vocabulary: hoi_runtime::vocabulary::Vocabulary) -> PathBuf {
+pub fn detector(folder: &Path, vocabulary: hoi_runtime::vocabulary::Vocabulary) -> PathBuf {
     let mut settings = DetrPlan::Tiny.settings(vocabulary.object_count());
     settings.detector.backbone.stem_width = 8;
     settings.detector.width = 32;

@@ -19,7 +19,7 @@ fn photo(name: &str) -> PathBuf {
 }
 
 /// The text encoder that the check sets up; without it there is no knowledge bank to start from.
-fn text_encoder() -> Option<PathBuf> {
+pub fn text_encoder() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.text-encoder");
     if !folder.is_dir() {
         eprintln!("not run: there is no .text-encoder (trainer/setup-text-encoder fetches it)");

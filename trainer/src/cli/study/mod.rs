@@ -66,7 +66,9 @@ fn make_all<T: DeserializeOwned + Send>(
     tell: impl Fn(&Job, &T) -> String + Sync,
 ) -> anyhow::Result<Vec<(String, T)>> {
     let (first, rest) = jobs.split_first().context("nothing to run")?;
-    let mut results = vec![(first.name.clone(), make(first)?)];
+    let made = make(first)?;
+    eprintln!("{}", tell(first, &made));
+    let mut results = vec![(first.name.clone(), made)];
     let queue = Mutex::new(rest.iter().collect::<VecDeque<&Job>>());
     let done = Mutex::new(Vec::new());
     let next = || queue.lock().ok().and_then(|mut queue| queue.pop_front());

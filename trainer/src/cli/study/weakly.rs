@@ -66,6 +66,9 @@ struct SceneResult {
     #[serde(flatten)]
     run: RunResult,
     users: Users,
+    /// The run whose weights it took.
+    #[serde(default)]
+    trained: Option<PathBuf>,
 }
 
 impl SceneResult {
@@ -80,26 +83,36 @@ fn shown(values: &[f64], digits: usize) -> String {
     format!("{mean:.digits$} ({deviation:.digits$})")
 }
 
+/// A row as the command line has it.
+fn row_name(row: WeaklyRow) -> String {
+    row.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
+}
+
 impl WeaklyStudy {
-    fn jobs(&self) -> Vec<Job> {
+    /// The runs on scenes; and after them those that take the weights of one of them, which is trained alike.
+    fn jobs(&self) -> [Vec<Job>; 2] {
         let rows = self.rows.clone().unwrap_or_else(|| ABLATION.to_vec());
-        let mut jobs = Vec::new();
+        let mut jobs = [Vec::new(), Vec::new()];
         for seed in 0..self.seeds {
-            for row in &rows {
-                let name = row.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
-                let folder = self.out.join(format!("{name}-{seed}"));
+            let folder = |row: WeaklyRow| self.out.join(format!("{}-{seed}", row_name(row)));
+            for (place, &row) in rows.iter().enumerate() {
+                let trained = rows[..place].iter().find(|earlier| row.trained_as(**earlier));
                 let mut arguments = vec!["weakly".to_owned()];
                 arguments.extend(options(&[
                     ("--detector", path(&self.detector)),
                     ("--text-encoder", path(&self.text_encoder)),
                     ("--cache", path(&self.out.join("detections"))),
-                    ("--out", path(&folder)),
+                    ("--out", path(&folder(row))),
                     ("--split", self.split.name().to_owned()),
-                    ("--row", name),
+                    ("--row", row_name(row)),
                     ("--seed", seed.to_string()),
                 ]));
                 arguments.extend(self.with.split_whitespace().map(str::to_owned));
-                jobs.push(Job { name: row.title().to_owned(), folder, arguments });
+                if let Some(&earlier) = trained {
+                    arguments.extend(options(&[("--trained", path(&folder(earlier)))]));
+                }
+                let job = Job { name: row.title().to_owned(), folder: folder(row), arguments };
+                jobs[usize::from(trained.is_some())].push(job);
             }
         }
         jobs
@@ -128,12 +141,15 @@ impl WeaklyStudy {
         let began = Instant::now();
         std::fs::create_dir_all(&self.out).with_context(|| format!("cannot make the folder {}", self.out.display()))?;
         let actions = self.stanford40()?;
-        let results: Vec<(String, SceneResult)> =
-            make_all(&self.jobs(), usize::from(self.jobs), |_, result: &SceneResult| {
-                let right = result.percent(result.users.right);
-                let RunResult { row, seed, map, seconds, .. } = &result.run;
-                format!("{row} seed {seed}: mAP {map:.2}, right person {right:.1} %, {seconds:.0} s")
-            })?;
+        let tell = |_: &Job, result: &SceneResult| {
+            let right = result.percent(result.users.right);
+            let RunResult { row, seed, map, seconds, .. } = &result.run;
+            format!("{row} seed {seed}: mAP {map:.2}, right person {right:.1} %, {seconds:.0} s")
+        };
+        let mut results: Vec<(String, SceneResult)> = Vec::new();
+        for jobs in self.jobs().iter().filter(|jobs| !jobs.is_empty()) {
+            results.extend(make_all(jobs, usize::from(self.jobs), tell)?);
+        }
         let text = self.write(&results, actions.as_ref(), began.elapsed().as_secs_f64())?;
         write_beside(&self.out.join("report.md"), text.as_bytes())?;
         if let Some(report) = &self.report {
@@ -193,6 +209,15 @@ impl WeaklyStudy {
                 each.join(", "),
                 shown(&right, 1),
                 mean_and_deviation(&seconds).0
+            );
+        }
+        let taken: Vec<&str> =
+            rows.iter().filter(|r| r.1.iter().any(|result| result.trained.is_some())).map(|r| r.0).collect();
+        if !taken.is_empty() {
+            let _ = writeln!(
+                text,
+                "\nNot trained, but with the weights of the run that is trained alike and scored without the image's factor: {}.",
+                taken.join(", ")
             );
         }
         text.push_str(&users_section(&rows));

@@ -1,23 +1,24 @@
 //! Rendered scenes, whose labels are taken as the image's alone.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use hoi_runtime::vocabulary::Vocabulary;
 use serde_json::{Value, json};
-use tch::Device;
+use tch::{Device, no_grad};
 
 use super::WeaklyArguments;
 use crate::cli::detected::{Detector, RenderedTruth, scene_detections};
 use crate::cli::run::{command_line, write_result};
 use crate::dataset::PictureSet;
 use crate::dataset::rendered::{RenderedScenes, Split, used_object};
-use crate::system::rmlr::{FrozenDetector, LabelledDetections, mean_percent};
+use crate::system::rmlr::{FrozenDetector, LabelledDetections, mean_percent, read_result};
 use crate::system::run::{RunConfig, RunIdentity, Schedule, Trainer};
 use crate::system::weakly_hoi::{
-    Pooling, WeakExample, WeaklyModel, WeaklyShape, average_precisions, image_labels, prepare, save_model, text_bank,
-    train, users,
+    Pooling, WeakExample, WeaklyConfig, WeaklyModel, WeaklyShape, average_precisions, image_labels, load_model,
+    prepare, save_model, text_bank, train, users,
 };
 use crate::text::TextEncoder;
 
@@ -31,6 +32,37 @@ const USED_SEED: [(Split, u64); 3] = [(Split::Train, 2_000), (Split::Validation,
 /// A scene as the method may see it: what was detected, and which interactions the picture shows.
 fn weak(found: LabelledDetections, vocabulary: &Vocabulary) -> WeakExample {
     WeakExample::new(found.picture, image_labels(&found.pairs), vocabulary)
+}
+
+/// Lets `model` be what a finished run in `folder` trained. `training` is what the run must say of itself: data, detector and settings.
+/// Gives its epochs.
+fn take_trained(model: &WeaklyModel, folder: &Path, training: &Value) -> anyhow::Result<Value> {
+    let shown = folder.display();
+    let (trained, _, description) =
+        load_model(folder, model.store.device()).with_context(|| format!("--trained {shown}"))?;
+    let alike = |config: &WeaklyConfig| {
+        let mut config = config.clone();
+        config.parts.score_fusion = false;
+        config
+    };
+    if alike(trained.config()) != alike(model.config()) {
+        bail!("--trained {shown}: that run's row or sizes are trained otherwise; only how pairs are scored may differ");
+    }
+    for (what, wanted) in training.as_object().into_iter().flatten() {
+        let found = &description.training[what];
+        if found != wanted {
+            bail!("--trained {shown}: its {what} is {found}, and this run's {wanted}");
+        }
+    }
+    no_grad(|| -> anyhow::Result<()> {
+        let own = trained.store.variables();
+        for (name, mut to) in model.store.variables() {
+            to.copy_(own.get(&name).with_context(|| format!("--trained {shown}: it has no `{name}`"))?);
+        }
+        Ok(())
+    })?;
+    let result: Value = read_result(folder)?.with_context(|| format!("--trained {shown}: no result.json"))?;
+    Ok(result["epochs"].clone())
 }
 
 impl WeaklyArguments {
@@ -87,14 +119,22 @@ impl WeaklyArguments {
             training.len(),
             training.config().seed
         );
-        let identity = RunIdentity { system: serde_json::to_value(&model_config)?, data: data.clone() };
-        let progress = self.run.progress();
-        let mut trainer =
-            Trainer::start(&model.store, &[], &config, identity, &self.run.options(&progress)).context("starting")?;
-        train(&model, &copies, &mut trainer, &config, |_| Ok(Vec::new())).context("training")?;
-        progress.finish_and_clear();
-        let log = trainer.log().to_vec();
-        trainer.keep_average();
+        let log = match &self.trained {
+            Some(trained) => {
+                take_trained(&model, trained, &json!({"data": data, "config": config, "detector": detector.key}))?
+            }
+            None => {
+                let identity = RunIdentity { system: serde_json::to_value(&model_config)?, data: data.clone() };
+                let progress = self.run.progress();
+                let options = self.run.options(&progress);
+                let mut trainer = Trainer::start(&model.store, &[], &config, identity, &options).context("starting")?;
+                train(&model, &copies, &mut trainer, &config, |_| Ok(Vec::new())).context("training")?;
+                progress.finish_and_clear();
+                let log = serde_json::to_value(trainer.log())?;
+                trainer.keep_average();
+                log
+            }
+        };
         let truth = RenderedTruth::new(&scored);
         let precisions = average_precisions(&model, &truth.truth(), &held).context("scoring")?;
         let seed = USED_SEED.iter().find(|s| s.0 == self.scenes.split).map_or(0, |s| s.1);
@@ -113,6 +153,7 @@ impl WeaklyArguments {
             "pairs_cut": cut,
             "seconds": began.elapsed().as_secs_f64(),
             "epochs": log,
+            "trained": self.trained,
             "command": command_line(),
         });
         let note = json!({"data": data, "command": command_line(), "config": config, "detector": detector.key,

@@ -215,6 +215,12 @@ impl WeaklyRow {
         WeaklyParts { recognition, bank_trained, knowledge, score_fusion, relatedness, prompt_score, distilled }
     }
 
+    /// Whether `self` and `other` are trained alike: they differ in nothing, or in how pairs are scored at test.
+    pub fn trained_as(self, other: Self) -> bool {
+        let trained = |row: Self| (WeaklyParts { score_fusion: false, ..row.parts() }, row.bank());
+        self.parts().trained() && trained(self) == trained(other)
+    }
+
     /// Where its bank starts.
     pub fn bank(self) -> BankStart {
         if self == Self::Exp9 { BankStart::Random } else { BankStart::Text }
@@ -294,6 +300,18 @@ mod tests {
             assert_eq!(found.map(u8::from), expected, "{}", row.title());
         }
         assert!(!WeaklyRow::Exp2.parts().bank_trained && WeaklyRow::Exp1.parts().bank_trained);
+    }
+
+    #[test]
+    fn rows_that_are_trained_alike() {
+        let alike = |row: WeaklyRow| {
+            let others = WeaklyRow::ALL.into_iter().filter(|other| *other != row && row.trained_as(*other));
+            others.collect::<Vec<_>>()
+        };
+        assert_eq!(alike(WeaklyRow::Exp4), [WeaklyRow::Exp3]);
+        assert_eq!(alike(WeaklyRow::Full), [WeaklyRow::Exp7]);
+        assert!(alike(WeaklyRow::Exp9).is_empty() && alike(WeaklyRow::Exp2).is_empty());
+        assert!(!WeaklyRow::Abl1.trained_as(WeaklyRow::Abl1) && !WeaklyRow::Abl3.trained_as(WeaklyRow::Baseline));
     }
 
     /// Table 3's rows have nothing of Table 2's columns; descriptions of others say nothing of them.
