@@ -22,7 +22,7 @@ fn rows_that_are_trained_alike_share_weights() {
     let out = at("runs");
     let base = ["--detector", path(&found), "--text-encoder", path(&encoder)];
     let study = ["study", "weakly", "--out", path(&out), "--seeds", "1", "--jobs", "2", "--with", FEW];
-    let done = hoi_train(&[&study[..], &base, &["--rows", "exp3,exp4"]].concat());
+    let done = hoi_train(&[&study[..], &base, &["--rows", "exp3,exp4,exp3"]].concat());
     let report = text(&done.stdout);
     assert!(done.status.success(), "{}", text(&done.stderr));
     assert_eq!(text(&done.stderr).lines().count(), 2, "a line a run: {}", text(&done.stderr));

@@ -91,7 +91,12 @@ fn row_name(row: WeaklyRow) -> String {
 impl WeaklyStudy {
     /// The runs on scenes; and after them those that take the weights of one of them, which is trained alike.
     fn jobs(&self) -> [Vec<Job>; 2] {
-        let rows = self.rows.clone().unwrap_or_else(|| ABLATION.to_vec());
+        let mut rows: Vec<WeaklyRow> = Vec::new();
+        for &row in self.rows.as_deref().unwrap_or(&ABLATION) {
+            if !rows.contains(&row) {
+                rows.push(row);
+            }
+        }
         let mut jobs = [Vec::new(), Vec::new()];
         for seed in 0..self.seeds {
             let folder = |row: WeaklyRow| self.out.join(format!("{}-{seed}", row_name(row)));
@@ -254,7 +259,7 @@ fn stanford40_section(result: &Value) -> String {
     let seconds = |key: &str| result["seconds"][key].as_f64().unwrap_or_default() / 60.0;
     let backbones: Vec<&str> = result["backbones"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     format!(
-        "\n## Stanford-40\n\n`{}`, on {} with {} threads: reading the training photos took {:.0} minutes, training {:.0}, reading the test photos {:.0}, scoring them {:.1}. Backbones, frozen: {}. Everything was chosen on the held-out fifth of the training list (`--actions held`). Average precision in percent.\n\n{}",
+        "\n## Stanford-40\n\n`{}`, on {} with {} threads: reading the training photos took {:.0} minutes, training {:.0}, reading the test photos {:.0}, scoring them {:.1}. Backbones, frozen: {}; {} models of different seeds, averaged. Everything was chosen on the held-out fifth of the training list (`--actions held`). Average precision in percent.\n\n{}",
         result["command"].as_str().unwrap_or_default(),
         result["device"].as_str().unwrap_or_default(),
         result["threads"]["read"],
@@ -263,6 +268,7 @@ fn stanford40_section(result: &Value) -> String {
         seconds("read_test"),
         seconds("score"),
         backbones.join(", "),
+        result["members"],
         actions_table(result)
     )
 }
