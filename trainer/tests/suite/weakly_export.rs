@@ -135,7 +135,9 @@ fn the_board_says_what_libtorch_says() {
         .map(|row| (row, None, Pooling::Attention, 0))
         .into_iter()
         .chain(ways.map(|way| (WeaklyRow::Full, way, Pooling::Attention, 0)))
-        .chain([0, TOKENS].map(|tokens| (WeaklyRow::Full, None, Pooling::Mean, tokens)));
+        .chain([0, TOKENS].map(|tokens| (WeaklyRow::Full, None, Pooling::Mean, tokens)))
+        // Recognition that is trained and not told.
+        .chain([(WeaklyRow::Exp7, None, Pooling::Mean, TOKENS)]);
     for (row, knowledge, pooling, tokens) in rows_and_ways {
         let mut parts = row.parts();
         parts.knowledge = parts.knowledge.map(|mode| knowledge.unwrap_or(mode));

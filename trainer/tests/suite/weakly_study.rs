@@ -26,7 +26,7 @@ fn rows_that_are_trained_alike_share_weights() {
     let report = text(&done.stdout);
     assert!(done.status.success(), "{}", text(&done.stderr));
     assert_eq!(text(&done.stderr).lines().count(), 2, "a line a run: {}", text(&done.stderr));
-    for line in ["| + KTN |", "| + score fusion |", "scored without the image's factor: + score fusion."] {
+    for line in ["| + KTN |", "| + score fusion |", "Not trained: + score fusion has the weights"] {
         assert!(report.contains(line), "`{line}` is missing in {report}");
     }
     let result = |row: &str| -> Value {
@@ -51,6 +51,10 @@ fn rows_that_are_trained_alike_share_weights() {
         let other = at("other");
         refused(hoi_train(&[&base[..], more, &["--out", path(&other)]].concat()), expected);
     }
+    let whole = |out: &str| hoi_train(&[&base[..], &["--row", "exp4", "--out", path(&at(out))]].concat());
+    refused(whole("runs/exp3-0"), &["--out", "trained there already"]);
+    let kept: Value = serde_json::from_slice(&std::fs::read(trained.join("config.json")).unwrap()).unwrap();
+    assert_eq!(kept["config"]["parts"]["score_fusion"], false);
     let nothing = at("nothing");
     let arguments: Vec<&str> = base.iter().map(|a| if *a == path(&trained) { path(&nothing) } else { *a }).collect();
     let other = at("other");

@@ -37,6 +37,8 @@ struct Job {
     name: String,
     folder: PathBuf,
     arguments: Vec<String>,
+    /// It takes another run's weights: there is nothing to go on with.
+    borrowed: bool,
 }
 
 /// Makes one run in a process of its own, unless its result is there.
@@ -48,7 +50,7 @@ fn make<T: DeserializeOwned>(job: &Job) -> anyhow::Result<T> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let said = Command::new(program)
         .args(&job.arguments)
-        .args(job.folder.join("checkpoint.json").exists().then_some("--resume"))
+        .args((!job.borrowed && job.folder.join("checkpoint.json").exists()).then_some("--resume"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .output()

@@ -82,7 +82,7 @@ impl RmlrStudy {
                 ]));
                 arguments.extend(own);
                 arguments.extend(self.with.split_whitespace().map(str::to_owned));
-                jobs.push(Job { name, folder, arguments });
+                jobs.push(Job { name, folder, arguments, borrowed: false });
             }
         }
         jobs

@@ -116,8 +116,9 @@ impl WeaklyStudy {
                 if let Some(&earlier) = trained {
                     arguments.extend(options(&[("--trained", path(&folder(earlier)))]));
                 }
-                let job = Job { name: row.title().to_owned(), folder: folder(row), arguments };
-                jobs[usize::from(trained.is_some())].push(job);
+                let borrowed = trained.is_some();
+                let job = Job { name: row.title().to_owned(), folder: folder(row), arguments, borrowed };
+                jobs[usize::from(borrowed)].push(job);
             }
         }
         jobs
@@ -136,7 +137,12 @@ impl WeaklyStudy {
             ("--loader-threads", self.jobs.to_string()),
         ]));
         self.backbone.iter().for_each(|file| arguments.extend(options(&[("--backbone", path(file))])));
-        Ok(Some(make(&Job { name: "stanford40".to_owned(), folder: self.out.join("stanford40"), arguments })?))
+        Ok(Some(make(&Job {
+            name: "stanford40".to_owned(),
+            folder: self.out.join("stanford40"),
+            arguments,
+            borrowed: false,
+        })?))
     }
 
     pub(super) fn run(self) -> anyhow::Result<()> {
@@ -221,8 +227,8 @@ impl WeaklyStudy {
         if !taken.is_empty() {
             let _ = writeln!(
                 text,
-                "\nNot trained, but with the weights of the run that is trained alike and scored without the image's factor: {}.",
-                taken.join(", ")
+                "\nNot trained: {} has the weights of the row that differs from it only in whether what the image shows is a factor of the score.",
+                taken.join(", and so ")
             );
         }
         text.push_str(&users_section(&rows));

@@ -40,7 +40,7 @@ pub(super) struct WeaklyArguments {
     #[command(flatten)]
     scenes: SceneArguments,
     /// On scenes: in place of training, the weights of this finished run, whose row is trained alike (exp3 for exp4, exp7 for full)
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["images", "stanford40", "data"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["images", "stanford40", "data", "resume", "stop_after"])]
     trained: Option<PathBuf>,
     /// One JSON object a line on standard output
     #[arg(long)]

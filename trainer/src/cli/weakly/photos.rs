@@ -103,7 +103,11 @@ impl PhotoArguments {
         device: Device,
     ) -> anyhow::Result<PhotoSetting> {
         let backbones = backbone_key(&files, input).context("reading the backbones")?;
-        let key = format!("{}; backbones {backbones}; looks {}", proposer.key(), if looks { LOOKS } else { 0 });
+        let key = format!(
+            "{}; backbones {backbones}; looks {}",
+            proposer.key(),
+            if looks { LOOKS.to_string() } else { looks.to_string() }
+        );
         Ok(PhotoSetting { proposer, files, input, looks, key, device })
     }
 }

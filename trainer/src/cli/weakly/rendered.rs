@@ -15,7 +15,7 @@ use crate::cli::run::{command_line, write_result};
 use crate::dataset::PictureSet;
 use crate::dataset::rendered::{RenderedScenes, Split, used_object};
 use crate::system::rmlr::{FrozenDetector, LabelledDetections, mean_percent, read_result};
-use crate::system::run::{RunConfig, RunIdentity, Schedule, Trainer};
+use crate::system::run::{RunConfig, RunIdentity, Schedule, Trainer, holds_checkpoint};
 use crate::system::weakly_hoi::{
     Pooling, WeakExample, WeaklyConfig, WeaklyModel, WeaklyShape, average_precisions, image_labels, load_model,
     prepare, save_model, text_bank, train, users,
@@ -34,9 +34,18 @@ fn weak(found: LabelledDetections, vocabulary: &Vocabulary) -> WeakExample {
     WeakExample::new(found.picture, image_labels(&found.pairs), vocabulary)
 }
 
-/// Lets `model` be what a finished run in `folder` trained. `training` is what the run must say of itself: data, detector and settings.
-/// Gives its epochs.
-fn take_trained(model: &WeaklyModel, folder: &Path, training: &Value) -> anyhow::Result<Value> {
+/// The epochs of a finished run in `trained`, whose weights a run in `folder` is to have.
+fn trained_epochs(trained: &Path, folder: &Path) -> anyhow::Result<Value> {
+    let shown = trained.display();
+    if holds_checkpoint(folder) || folder.canonicalize().ok() == trained.canonicalize().ok() {
+        bail!("--out {}: a run was trained there already: choose another folder", folder.display());
+    }
+    let result: Value = read_result(trained)?.with_context(|| format!("--trained {shown}: it holds no result.json"))?;
+    Ok(result["epochs"].clone())
+}
+
+/// Lets `model` be what the run in `folder` trained. `training` is what the run must say of itself: data, detector and settings.
+fn take_trained(model: &WeaklyModel, folder: &Path, training: &Value) -> anyhow::Result<()> {
     let shown = folder.display();
     let (trained, _, description) =
         load_model(folder, model.store.device()).with_context(|| format!("--trained {shown}"))?;
@@ -46,7 +55,7 @@ fn take_trained(model: &WeaklyModel, folder: &Path, training: &Value) -> anyhow:
         config
     };
     if alike(trained.config()) != alike(model.config()) {
-        bail!("--trained {shown}: that run's row or sizes are trained otherwise; only how pairs are scored may differ");
+        bail!("--trained {shown}: that run's row or sizes are trained otherwise; only score fusion may differ");
     }
     for (what, wanted) in training.as_object().into_iter().flatten() {
         let found = &description.training[what];
@@ -60,9 +69,7 @@ fn take_trained(model: &WeaklyModel, folder: &Path, training: &Value) -> anyhow:
             to.copy_(own.get(&name).with_context(|| format!("--trained {shown}: it has no `{name}`"))?);
         }
         Ok(())
-    })?;
-    let result: Value = read_result(folder)?.with_context(|| format!("--trained {shown}: no result.json"))?;
-    Ok(result["epochs"].clone())
+    })
 }
 
 impl WeaklyArguments {
@@ -83,6 +90,7 @@ impl WeaklyArguments {
         let [training, scored] = self.scenes.sets(size, SCENES)?;
         // Before anything slow: a folder that cannot be used is an error at once.
         let folder = self.run.make_folder()?;
+        let epochs = self.trained.as_ref().map(|trained| trained_epochs(trained, folder)).transpose()?;
         let vocabulary = training.vocabulary();
         let threads = self.run.loader_threads();
         let get = |set: &RenderedScenes, mirrored| {
@@ -119,9 +127,13 @@ impl WeaklyArguments {
             training.len(),
             training.config().seed
         );
-        let log = match &self.trained {
-            Some(trained) => {
-                take_trained(&model, trained, &json!({"data": data, "config": config, "detector": detector.key}))?
+        let log = match self.trained.as_ref().zip(epochs) {
+            Some((trained, epochs)) => {
+                if epochs.as_array().is_none_or(|all| all.len() != config.epochs) {
+                    bail!("--trained {}: its run has not done all of {} epochs", trained.display(), config.epochs);
+                }
+                take_trained(&model, trained, &json!({"data": data, "config": config, "detector": detector.key}))?;
+                epochs
             }
             None => {
                 let identity = RunIdentity { system: serde_json::to_value(&model_config)?, data: data.clone() };

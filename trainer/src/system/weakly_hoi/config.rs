@@ -70,7 +70,7 @@ pub enum PromptScore {
 pub struct WeaklyShape {
     /// Channels of the backbone's map Gamma.
     pub map_channels: i64,
-    /// Width of what is known of a human beside the map, as features of a crop of its own; 0 where nothing is.
+    /// Width of what is known of a human beside the map, as features of crops of its own; 0 where nothing is.
     pub tokens: i64,
     /// Width D of features and bank.
     pub width: i64,
@@ -215,7 +215,7 @@ impl WeaklyRow {
         WeaklyParts { recognition, bank_trained, knowledge, score_fusion, relatedness, prompt_score, distilled }
     }
 
-    /// Whether `self` and `other` are trained alike: they differ in nothing, or in how pairs are scored at test.
+    /// Whether `self` can have the weights of `other`: it is trained at all, and they differ in nothing but score fusion.
     pub fn trained_as(self, other: Self) -> bool {
         let trained = |row: Self| (WeaklyParts { score_fusion: false, ..row.parts() }, row.bank());
         self.parts().trained() && trained(self) == trained(other)
