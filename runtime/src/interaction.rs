@@ -7,7 +7,8 @@ use crate::detector::{Detection, Detector, ENTITY_TOKENS, is_feature};
 use crate::engine::{Dim, Engine, EngineError, GraphRequest, Model, Tensor, TensorSpec, display_shape};
 use crate::geometry::{BBox, Size};
 use crate::pairing::HumanObjectPair;
-use crate::spatial::{FeatureGrid, SPATIAL_LEN, entity_masks, pair_masks, spatial_encoding};
+use crate::spatial::{FeatureGrid, SPATIAL_LEN, entity_masks, pair_masks, spatial_encoding, upper_masks};
+use crate::vocabulary::ObjectClass;
 
 /// The output `[P, V]` that every head has: a logit for each pair and verb.
 pub const VERB_LOGITS: &str = "verb_logits";
@@ -64,6 +65,14 @@ pub enum InteractionError {
         /// The detector's width.
         found: usize,
     },
+    /// A question that the head was not made for.
+    #[error(
+        "interaction head `{file}`: it says nothing of objects that were not found (`head.answers_unplaced` is not set)"
+    )]
+    NoAnswer {
+        /// The graph's file.
+        file: String,
+    },
     /// The head answered with a number that is none.
     #[error("interaction head `{file}`: logit {verb} of pair {pair} is {value}: its weights are damaged")]
     NotFinite {
@@ -116,6 +125,7 @@ pub struct InteractionHead {
     /// In the order in which the graph gives them.
     outputs: Vec<String>,
     verbs: usize,
+    answers_unplaced: bool,
 }
 
 /// Whether `found` has the contract's element type, rank, and numbers where the contract has numbers.
@@ -136,9 +146,13 @@ fn contract(name: &str, spec: &TensorSpec) -> Option<TensorSpec> {
     let first = spec.shape.first().cloned().filter(|d| matches!(d, Dim::Symbol(_)));
     let rows = |s| first.clone().unwrap_or_else(|| symbol(s));
     Some(match name {
-        "entity_masks" => TensorSpec::f32(name, vec![rows("N"), spec.shape.get(1).cloned()?]),
+        "entity_masks" | "upper_masks" => TensorSpec::f32(name, vec![rows("N"), spec.shape.get(1).cloned()?]),
         "pair_masks" | "union_masks" => TensorSpec::f32(name, vec![rows("P"), spec.shape.get(1).cloned()?]),
         "human_index" | "object_index" | "object_class" => TensorSpec::i64(name, vec![rows("P")]),
+        "pairs_of_human" | "pairs_of_object" => {
+            let pairs = spec.shape.get(1).cloned().filter(|d| matches!(d, Dim::Symbol(_)));
+            TensorSpec::f32(name, vec![rows("N"), pairs.unwrap_or_else(|| symbol("P"))])
+        }
         "spatial" => TensorSpec::f32(name, vec![rows("P"), Dim::Fixed(SPATIAL_LEN)]),
         ENTITY_TOKENS => {
             let width = spec.shape.get(1).filter(|d| matches!(d, Dim::Fixed(_))).cloned();
@@ -174,7 +188,7 @@ impl InteractionHead {
                     return Err(broken(
                         &input.name,
                         found(),
-                        "feature, feature_1.. [1, C, h, w], entity_masks, pair_masks, union_masks, human_index, object_index, spatial, object_class, entity_tokens [N, D]",
+                        "feature, feature_1.. [1, C, h, w], entity_masks, upper_masks, pair_masks, union_masks, human_index, object_index, pairs_of_human, pairs_of_object, spatial, object_class, entity_tokens [N, D]",
                     ));
                 }
                 Some(want) if want != *input => {
@@ -198,7 +212,7 @@ impl InteractionHead {
                 return Err(broken(&input.name, "is listed twice".into(), "each input once"));
             }
             let taps = &bundle.manifest().detector.taps;
-            if matches!(input.name.as_str(), "entity_masks" | "pair_masks" | "union_masks")
+            if matches!(input.name.as_str(), "entity_masks" | "upper_masks" | "pair_masks" | "union_masks")
                 && !taps.contains_key("feature")
             {
                 return Err(InteractionError::MissingFeature { file, name: "feature".into() });
@@ -244,7 +258,8 @@ impl InteractionHead {
                 return Err(broken(&want.name, format!("is {} in the graph", describe(have)), &meaning(want)));
             }
         }
-        Ok(Self { model, file, inputs: spec.inputs.clone(), outputs, verbs })
+        let answers_unplaced = spec.answers_unplaced;
+        Ok(Self { model, file, inputs: spec.inputs.clone(), outputs, verbs, answers_unplaced })
     }
 
     /// Checks what only the loaded detector can say: that its tokens are as wide as the head's.
@@ -294,6 +309,45 @@ impl InteractionHead {
         features: &[(String, Tensor)],
         rows: &[usize],
     ) -> Result<HeadOutput, InteractionError> {
+        let classes: Vec<ObjectClass> = pairs.iter().map(|p| entities[p.object].class).collect();
+        self.run_with_classes(entities, pairs, &classes, picture, features, rows)
+    }
+
+    /// Whether the head answers [`InteractionHead::ask`].
+    pub fn answers_unplaced(&self) -> bool {
+        self.answers_unplaced
+    }
+
+    /// What the head says of humans and objects that were not found: each question is the index of a human and the class of the object,
+    /// whose place is not known; the human's own class asks for what needs no object. Verb logits `[Q, V]`.
+    ///
+    /// # Errors
+    /// [`InteractionError::NoAnswer`] when the head cannot say that ([`InteractionHead::answers_unplaced`]); as [`InteractionHead::run`].
+    pub fn ask(
+        &self,
+        entities: &[Detection],
+        questions: &[(usize, ObjectClass)],
+        picture: Size,
+        features: &[(String, Tensor)],
+    ) -> Result<Array2<f32>, InteractionError> {
+        if !self.answers_unplaced {
+            return Err(InteractionError::NoAnswer { file: self.file.clone() });
+        }
+        let rows: Vec<usize> = (0..entities.len()).collect();
+        let (pairs, classes): (Vec<_>, Vec<_>) =
+            questions.iter().map(|&(human, class)| (HumanObjectPair { human, object: human }, class)).unzip();
+        Ok(self.run_with_classes(entities, &pairs, &classes, picture, features, &rows)?.verb_logits)
+    }
+
+    fn run_with_classes(
+        &self,
+        entities: &[Detection],
+        pairs: &[HumanObjectPair],
+        classes: &[ObjectClass],
+        picture: Size,
+        features: &[(String, Tensor)],
+        rows: &[usize],
+    ) -> Result<HeadOutput, InteractionError> {
         if pairs.is_empty() {
             let relatedness = self.outputs.iter().any(|o| o == RELATEDNESS).then(|| Array1::zeros(0));
             return Ok(HeadOutput { verb_logits: Array2::zeros((0, self.verbs)), relatedness, image_logits: None });
@@ -302,6 +356,9 @@ impl InteractionHead {
         for spec in &self.inputs {
             inputs.push(match spec.name.as_str() {
                 ENTITY_TOKENS => Tensor::F32(self.tokens(features, rows)?.into_dyn()),
+                "object_class" => {
+                    Tensor::I64(classes.iter().map(|c| i64::from(c.0)).collect::<Array1<i64>>().into_dyn())
+                }
                 _ => self.input(spec, entities, pairs, picture, features)?,
             });
         }
@@ -351,6 +408,11 @@ impl InteractionHead {
     ) -> Result<Tensor, InteractionError> {
         let indices =
             |f: &dyn Fn(&HumanObjectPair) -> i64| Tensor::I64(pairs.iter().map(f).collect::<Array1<i64>>().into_dyn());
+        let incidence = |f: &dyn Fn(&HumanObjectPair) -> usize| {
+            let mut rows = Array2::zeros((entities.len(), pairs.len()));
+            pairs.iter().enumerate().for_each(|(m, p)| rows[[f(p), m]] = 1.0);
+            Tensor::F32(rows.into_dyn())
+        };
         let boxes = || -> Vec<BBox> { entities.iter().map(|e| e.bbox).collect() };
         Ok(match spec.name.as_str() {
             "spatial" => {
@@ -361,10 +423,12 @@ impl InteractionHead {
                 }
                 Tensor::F32(spatial.into_dyn())
             }
-            "object_class" => indices(&|p| i64::from(entities[p.object].class.0)),
             "human_index" => indices(&|p| p.human as i64),
             "object_index" => indices(&|p| p.object as i64),
+            "pairs_of_human" => incidence(&|p| p.human),
+            "pairs_of_object" => incidence(&|p| p.object),
             "entity_masks" => Tensor::F32(entity_masks(&boxes(), self.grid(features, picture)?).into_dyn()),
+            "upper_masks" => Tensor::F32(upper_masks(&boxes(), self.grid(features, picture)?).into_dyn()),
             "pair_masks" => {
                 let boxes: Vec<_> = pairs.iter().map(|p| (entities[p.human].bbox, entities[p.object].bbox)).collect();
                 Tensor::F32(pair_masks(&boxes, self.grid(features, picture)?).into_dyn())

@@ -119,6 +119,16 @@ impl HoiPipeline {
         &self.detector
     }
 
+    /// Which detections become entities.
+    pub fn pairing(&self) -> &PairingSpec {
+        &self.pairing
+    }
+
+    /// The interaction head, for callers that bring boxes of their own.
+    pub fn head(&self) -> &InteractionHead {
+        &self.head
+    }
+
     /// Answers a frame. A picture without a person has no triplets, nor has one with one person and nothing else, unless the vocabulary
     /// has verbs without an object.
     ///

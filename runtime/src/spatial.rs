@@ -71,9 +71,18 @@ impl FeatureGrid {
         )
     }
 
-    fn cell(&self, i: usize) -> BBox {
-        let (x, y) = ((i % self.columns) as f32, (i / self.columns) as f32);
-        BBox::new(x, y, x + 1.0, y + 1.0)
+    /// Adds `weight` times the share of each cell that a box, in units of cells, covers: how far it goes into the cell's row times how far into
+    /// its column. `scratch` is any memory.
+    fn add_covered(&self, b: &BBox, weight: f32, mask: &mut [f32], scratch: &mut Vec<f32>) {
+        let overlap = |low: f32, high: f32, i: usize| (high.min(i as f32 + 1.0) - low.max(i as f32)).max(0.0);
+        scratch.clear();
+        scratch.extend((0..self.columns).map(|i| overlap(b.x1, b.x2, i)));
+        for (row, cells) in mask.chunks_exact_mut(self.columns.max(1)).enumerate() {
+            let height = weight * overlap(b.y1, b.y2, row);
+            if height != 0.0 {
+                cells.iter_mut().zip(scratch.iter()).for_each(|(cell, width)| *cell += height * width);
+            }
+        }
     }
 }
 
@@ -82,9 +91,11 @@ impl FeatureGrid {
 /// A box without area inside the picture gives a row of zeros.
 pub fn entity_masks(boxes: &[BBox], grid: FeatureGrid) -> Array2<f32> {
     let mut masks = Array2::zeros((boxes.len(), grid.rows * grid.columns));
+    let mut scratch = Vec::with_capacity(grid.columns);
     for (mut row, b) in masks.rows_mut().into_iter().zip(boxes) {
-        let b = grid.in_cells(b);
-        row.iter_mut().enumerate().for_each(|(i, m)| *m = b.intersection(&grid.cell(i)));
+        if let Some(cells) = row.as_slice_mut() {
+            grid.add_covered(&grid.in_cells(b), 1.0, cells, &mut scratch);
+        }
         let sum = row.sum();
         if sum > 0.0 {
             row /= sum;
@@ -93,12 +104,19 @@ pub fn entity_masks(boxes: &[BBox], grid: FeatureGrid) -> Array2<f32> {
     masks
 }
 
+/// [`entity_masks`] of the upper half of each box: of a person the face, the hands and what they hold, most of the time.
+pub fn upper_masks(boxes: &[BBox], grid: FeatureGrid) -> Array2<f32> {
+    let upper: Vec<BBox> = boxes.iter().map(|b| BBox::new(b.x1, b.y1, b.x2, (b.y1 + b.y2) / 2.0)).collect();
+    entity_masks(&upper, grid)
+}
+
 /// Pair masks `[P, rows * columns]`, the masked RoI of RmLR (eq. 5): the share of each cell covered by the union of human and object
 /// box, divided by the area in cells of the box that encloses both.
 ///
 /// A pair without area inside the picture gives a row of zeros.
 pub fn pair_masks(pairs: &[(BBox, BBox)], grid: FeatureGrid) -> Array2<f32> {
     let mut masks = Array2::zeros((pairs.len(), grid.rows * grid.columns));
+    let mut scratch = Vec::with_capacity(grid.columns);
     for (mut row, (human, object)) in masks.rows_mut().into_iter().zip(pairs) {
         let (human, object) = (grid.in_cells(human), grid.in_cells(object));
         let area = human.enclosing(&object).area();
@@ -111,10 +129,13 @@ pub fn pair_masks(pairs: &[(BBox, BBox)], grid: FeatureGrid) -> Array2<f32> {
             human.x2.min(object.x2),
             human.y2.min(object.y2),
         );
-        for (i, m) in row.iter_mut().enumerate() {
-            let cell = grid.cell(i);
-            let covered = human.intersection(&cell) + object.intersection(&cell) - both.intersection(&cell);
-            *m = covered / area;
+        if let Some(cells) = row.as_slice_mut() {
+            let share = 1.0 / area;
+            grid.add_covered(&human, share, cells, &mut scratch);
+            grid.add_covered(&object, share, cells, &mut scratch);
+            if both.x1 < both.x2 && both.y1 < both.y2 {
+                grid.add_covered(&both, -share, cells, &mut scratch);
+            }
         }
     }
     masks
@@ -156,12 +177,52 @@ mod tests {
         assert_eq!(m.row(1).to_vec(), [0.5, 0.5, 0.0, 0.0]);
         assert_eq!(m.row(2).to_vec(), [0.0; 4]);
         // Union of `left` and `half`: left column full, right upper cell half; enclosing box is 1.5 x 2 cells.
+        let tall = BBox::new(0.0, 0.0, 10.0, 20.0);
+        assert_eq!(upper_masks(&[tall], grid).row(0).to_vec(), [1.0, 0.0, 0.0, 0.0]);
         let p = pair_masks(&[(left, half)], grid);
         for (got, want) in p.row(0).iter().zip([1.0 / 3.0, 0.5 / 3.0, 1.0 / 3.0, 0.0]) {
             assert!((got - want).abs() < 1e-6);
         }
         assert_eq!(entity_masks(&[], grid).dim(), (0, 4));
         assert_eq!(pair_masks(&[], grid).dim(), (0, 4));
+    }
+
+    /// Every cell by itself, as the definition says.
+    #[test]
+    fn masks_are_shares_of_cells() {
+        let grid = FeatureGrid { columns: 5, rows: 3, picture: Size::new(50, 60) };
+        let boxes = [
+            BBox::new(3.0, 4.0, 27.0, 31.0),
+            BBox::new(-5.0, 10.0, 12.5, 70.0),
+            BBox::new(20.0, 20.0, 20.0, 50.0),
+            BBox::new(0.0, 0.0, 50.0, 60.0),
+            BBox::new(33.0, 41.0, 34.0, 42.0),
+        ];
+        let covered = |b: &BBox, i: usize| {
+            let (x, y) = ((i % 5) as f32 * 10.0, (i / 5) as f32 * 20.0);
+            b.clip(grid.picture).intersection(&BBox::new(x, y, x + 10.0, y + 20.0)) / 200.0
+        };
+        let masks = entity_masks(&boxes, grid);
+        for (b, row) in boxes.iter().zip(masks.rows()) {
+            let sum: f32 = (0..15).map(|i| covered(b, i)).sum();
+            for (i, m) in row.iter().enumerate() {
+                let share = if sum > 0.0 { covered(b, i) / sum } else { 0.0 };
+                assert!((m - share).abs() < 1e-5, "{b:?} cell {i}: {m} {share}");
+            }
+        }
+        for human in &boxes {
+            for object in &boxes {
+                let (h, o) = (human.clip(grid.picture), object.clip(grid.picture));
+                let both = BBox::new(h.x1.max(o.x1), h.y1.max(o.y1), h.x2.min(o.x2), h.y2.min(o.y2));
+                let area = h.enclosing(&o).area() / 200.0;
+                for (i, m) in pair_masks(&[(*human, *object)], grid).iter().enumerate() {
+                    let inside = if both.x1 < both.x2 && both.y1 < both.y2 { covered(&both, i) } else { 0.0 };
+                    let union = covered(human, i) + covered(object, i) - inside;
+                    let share = if area > 0.0 { union / area } else { 0.0 };
+                    assert!((m - share).abs() < 1e-5, "{human:?} {object:?} cell {i}: {m} {share}");
+                }
+            }
+        }
     }
 
     #[test]

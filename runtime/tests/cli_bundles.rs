@@ -28,7 +28,7 @@ fn inspect_shows_what_a_bundle_is_wants_and_gives() {
             "nano",
             "detector.onnx",
             "family ssd",
-            "600 interactions",
+            "interactions",
             "[1, 3, 300, 300]",
             "spatial",
             "verb_logits",
@@ -89,7 +89,21 @@ fn a_bundle_is_made_with_the_same_detector_and_answers_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("again");
     let out = out.to_str().unwrap();
-    let output = hoi(&[
+    // The default bundle's own detector, with the taps that its head looks at.
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(Path::new(ROOT).join("models/nano/manifest.json")).unwrap()).unwrap();
+    let record = manifest["training"].as_array().unwrap().iter().find(|t| t["part"] == "detector").unwrap();
+    let described = serde_json::json!({"detector": manifest["detector"], "precision": manifest["precision"]["detector.onnx"],
+        "training": record});
+    let description = folder.path().join("detector.json");
+    fs::write(&description, described.to_string()).unwrap();
+    let calibration = folder.path().join("calibration.json");
+    fs::write(&calibration, manifest["fusion"]["calibration"].to_string()).unwrap();
+    let mut calibrated: Vec<&str> = Vec::new();
+    if !manifest["fusion"]["calibration"].is_null() {
+        calibrated.extend(["--calibration", calibration.to_str().unwrap()]);
+    }
+    let made = [
         "bundle",
         out,
         "--name",
@@ -99,8 +113,9 @@ fn a_bundle_is_made_with_the_same_detector_and_answers_the_same() {
         "--detector",
         "models/nano/detector.onnx",
         "--detector-description",
-        "models/detectors/ssdlite_mnv2_coco_300.json",
-    ]);
+        description.to_str().unwrap(),
+    ];
+    let output = hoi(&[&made[..], &calibrated].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
     let triplets = |args: &[&str]| -> Value {
         let frame: Value = serde_json::from_slice(&hoi(args).stdout).unwrap();

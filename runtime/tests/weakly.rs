@@ -48,9 +48,24 @@ fn head(columns: usize) -> Vec<u8> {
     onnx::to_bytes(&g.finish()).unwrap()
 }
 
+/// The default bundle without what its own head looks at, and with HICO-DET's verbs alone.
+fn layout_base() -> BundleParts {
+    let mut parts = BundleParts::from_bundle(&ModelBundle::builtin().unwrap());
+    let manifest = &mut parts.manifest;
+    manifest.detector.taps.clear();
+    manifest.head.answers_unplaced = false;
+    manifest.evaluation.clear();
+    manifest.fusion = manifest.fusion.clone().calibrated(None);
+    let vocabulary = &mut manifest.vocabulary;
+    vocabulary.verbs.truncate(VERBS);
+    vocabulary.alone.clear();
+    vocabulary.valid.values_mut().for_each(|list| list.retain(|verb| vocabulary.verbs.contains(verb)));
+    parts
+}
+
 /// The default detector under [`head`], written into `folder`.
 fn weakly_bundle(folder: &Path) -> PathBuf {
-    let mut parts = BundleParts::from_bundle(&ModelBundle::builtin().unwrap());
+    let mut parts = layout_base();
     let manifest = &mut parts.manifest;
     let p = || Dim::Symbol("P".into());
     manifest.head.inputs = vec![TensorSpec::f32("spatial", vec![p(), Dim::Fixed(36)])];
@@ -241,10 +256,14 @@ fn one_person_and_nothing_else_waves() {
 
 #[test]
 fn verbs_without_an_object_leave_the_other_triplets_alone() {
-    // The layout head looks at each pair by itself, so that pairs of one human may not change what the others say.
+    // This head looks at each pair by itself, so that pairs of one human may not change what the others say.
     let triplets = |alone: &[&str]| {
         let folder = tempfile::tempdir().unwrap();
-        let mut parts = BundleParts::from_bundle(&ModelBundle::builtin().unwrap());
+        let mut parts = layout_base();
+        let p = || Dim::Symbol("P".into());
+        parts.manifest.head.inputs = vec![TensorSpec::f32("spatial", vec![p(), Dim::Fixed(36)])];
+        parts.manifest.head.outputs = vec![TensorSpec::f32("verb_logits", vec![p(), Dim::Fixed(VERBS)])];
+        parts.files.insert(parts.manifest.head.file.clone(), head(3));
         parts.manifest.vocabulary.alone = alone.iter().map(|v| v.to_string()).collect();
         if let FusionSpec::DetrPrior { max_triplets, .. } = &mut parts.manifest.fusion {
             *max_triplets = 10_000;

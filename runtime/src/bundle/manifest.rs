@@ -79,12 +79,15 @@ pub struct FileEntry {
 pub struct HeadSpec {
     /// The graph's file.
     pub file: String,
-    /// The inputs present, by the names of the head's contract: `feature`, `feature_1`, ..., `entity_masks`, `pair_masks`, `union_masks`, `human_index`,
-    /// `object_index`, `spatial`, `object_class`, `entity_tokens`.
+    /// The inputs present, by the names of the head's contract: `feature`, `feature_1`, ..., `entity_masks`, `upper_masks`, `pair_masks`,
+    /// `union_masks`, `human_index`, `object_index`, `pairs_of_human`, `pairs_of_object`, `spatial`, `object_class`, `entity_tokens`.
     pub inputs: Vec<TensorSpec>,
     /// The outputs; `verb_logits [P, V]` must be among them. With the fusion rule `weakly` there may be `relatedness [P]` and
     /// `image_logits [I]`. What the rule does not use must not be listed.
     pub outputs: Vec<TensorSpec>,
+    /// Whether the head answers for an object whose place is not known: a pair of a human with itself and that object's class.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answers_unplaced: bool,
 }
 
 /// What a part of the bundle was trained on.

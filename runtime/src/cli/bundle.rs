@@ -14,6 +14,7 @@ use super::load_bundle;
 use crate::bundle::{AccuracyRecord, BundleParts, HeadDescription, TrainingRecord, write_bundle};
 use crate::detector::DetectorSpec;
 use crate::engine::TractEngine;
+use crate::fusion::Calibration;
 use crate::pipeline::HoiPipeline;
 
 #[derive(Args)]
@@ -50,6 +51,10 @@ pub(super) struct BundleArgs {
     /// Measured figures: a JSON list of {data_set, setting, metric, value, command}; they replace those of the base
     #[arg(long, value_name = "JSON")]
     accuracy: Option<PathBuf>,
+    /// What turns scores into probabilities: a JSON object {slope, offset}, fitted to this bundle without one (`hoi-train eval stanford40
+    /// --calibrate`)
+    #[arg(long, value_name = "JSON")]
+    calibration: Option<PathBuf>,
     /// A text to put beside the networks (MODEL_CARD.md, NOTICE); may be repeated
     #[arg(long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -99,6 +104,9 @@ pub(super) fn run(args: &BundleArgs) -> anyhow::Result<ExitCode> {
         let old = std::mem::replace(&mut parts.manifest.head, d.head).file;
         let new = parts.manifest.head.file.clone();
         parts.manifest.vocabulary = d.vocabulary;
+        // They speak of the base's verbs and of its head.
+        parts.manifest.evaluation.clear();
+        parts.manifest.notes.clear();
         let training = TrainingRecord {
             part: "head".into(),
             data: d.training.data,
@@ -109,6 +117,9 @@ pub(super) fn run(args: &BundleArgs) -> anyhow::Result<ExitCode> {
     }
     if let Some(path) = &args.accuracy {
         parts.manifest.accuracy = read_json::<Vec<AccuracyRecord>>(path)?;
+    }
+    if let Some(path) = &args.calibration {
+        parts.manifest.fusion = parts.manifest.fusion.calibrated(Some(read_json::<Calibration>(path)?));
     }
     for path in &args.files {
         let name = path.file_name().and_then(|n| n.to_str());
