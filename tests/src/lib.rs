@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hoi_runtime::bundle::{BundleParts, ModelBundle, write_bundle};
+use hoi_runtime::engine::{Dim, TensorSpec};
+use hoi_runtime::spatial::SPATIAL_LEN;
 
 /// The photos that ship with the project.
 pub fn photos() -> PathBuf {
@@ -26,6 +28,29 @@ pub fn shared_data(name: &str) -> Option<PathBuf> {
 pub fn repository(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
 }
+
+/// Makes the parts of the default bundle those of a detector without taps under a head that takes boxes and classes and knows HICO-DET's verbs. The
+/// head's file is the caller's to replace.
+pub fn layout_only(parts: &mut BundleParts) {
+    let manifest = &mut parts.manifest;
+    manifest.detector.taps.clear();
+    let symbol = || Dim::Symbol("P".into());
+    manifest.head.answers_unplaced = false;
+    manifest.head.inputs = vec![
+        TensorSpec::f32("spatial", vec![symbol(), Dim::Fixed(SPATIAL_LEN)]),
+        TensorSpec::i64("object_class", vec![symbol()]),
+    ];
+    manifest.head.outputs = vec![TensorSpec::f32("verb_logits", vec![symbol(), Dim::Fixed(HICO_VERBS)])];
+    let vocabulary = &mut manifest.vocabulary;
+    vocabulary.verbs.truncate(HICO_VERBS);
+    vocabulary.alone.clear();
+    vocabulary.valid.values_mut().for_each(|list| list.retain(|verb| vocabulary.verbs.contains(verb)));
+    manifest.evaluation.clear();
+    manifest.fusion = manifest.fusion.clone().calibrated(None);
+}
+
+/// HICO-DET's verbs: the first of the default bundle's.
+pub const HICO_VERBS: usize = 117;
 
 /// A copy of the default bundle in a temporary folder, to be damaged.
 pub struct BundleCopy {

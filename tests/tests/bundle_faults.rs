@@ -166,6 +166,7 @@ fn head(columns: usize, value: f32) -> Vec<u8> {
 
 fn with_head(head: Vec<u8>) -> BundleCopy {
     BundleCopy::with(|parts| {
+        hoi_tests::layout_only(parts);
         parts.files.insert(parts.manifest.head.file.clone(), head);
     })
 }

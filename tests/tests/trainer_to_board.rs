@@ -16,7 +16,8 @@ use hoi_runtime::interaction::InteractionHead;
 use hoi_runtime::pairing::pair_entities;
 use hoi_runtime::spatial::spatial_encoding;
 use hoi_runtime::vocabulary::ObjectClass;
-use hoi_tests::photos;
+use hoi_tests::{layout_only, photos};
+use hoi_trainer::dataset::layout::LayoutSample;
 use hoi_trainer::export::write_layout;
 use hoi_trainer::system::layout::{LayoutNetwork, LayoutShape, Standardisation};
 use tch::Device;
@@ -37,7 +38,7 @@ fn entities(humans: usize, objects: usize) -> Vec<Detection> {
 }
 
 fn network() -> LayoutNetwork {
-    let shape = LayoutShape { objects: 80, verbs: 117, hidden: 256, embedding: 64 };
+    let shape = LayoutShape { objects: 80, verbs: 117, hidden: 256, embedding: 64, heads: 16 };
     let sample = entities(10, 10);
     let rows: Vec<f32> = pair_entities(&sample, ObjectClass(0))
         .iter()
@@ -50,10 +51,11 @@ fn network() -> LayoutNetwork {
 fn a_head_says_the_same_from_libtorch_to_the_board() {
     let folder = tempfile::tempdir().unwrap();
     let network = network();
-    let base = ModelBundle::builtin().unwrap();
+    let mut base = BundleParts::from_bundle(&ModelBundle::builtin().unwrap());
+    layout_only(&mut base);
     let training = serde_json::json!({"data": "none: random weights", "command": "a test"});
     let training = serde_json::from_value(training).unwrap();
-    write_layout(&network, base.vocabulary().spec(), training, folder.path()).unwrap();
+    write_layout(&network, &base.manifest.vocabulary, training, folder.path()).unwrap();
     let description: HeadDescription =
         serde_json::from_slice(&fs::read(folder.path().join("head.json")).unwrap()).unwrap();
     let exact = folder.path().join("interaction.onnx");
@@ -69,7 +71,7 @@ fn a_head_says_the_same_from_libtorch_to_the_board() {
     assert!(report.within_tolerance && report.bytes_after * 100 < report.bytes_before * 60);
 
     for (file, tolerance) in [(exact, 1e-5), (small, 2e-2)] {
-        let mut parts = BundleParts::from_bundle(&base);
+        let mut parts = base.clone();
         parts.manifest.head = description.head.clone();
         parts.files.insert(parts.manifest.head.file.clone(), fs::read(file).unwrap());
         let bundle = write_bundle(&folder.path().join("bundle"), parts).unwrap();
@@ -78,12 +80,14 @@ fn a_head_says_the_same_from_libtorch_to_the_board() {
             let entities = entities(humans, objects);
             let pairs = pair_entities(&entities, ObjectClass(0));
             assert_eq!(pairs.len(), humans * (humans + objects).saturating_sub(1));
-            let spatial: Vec<f32> = pairs
-                .iter()
-                .flat_map(|p| spatial_encoding(&entities[p.human].bbox, &entities[p.object].bbox, PICTURE))
-                .collect();
-            let classes: Vec<i64> = pairs.iter().map(|p| i64::from(entities[p.object].class.0)).collect();
-            let expected = network.logits(&spatial, &classes);
+            let sample = LayoutSample {
+                size: PICTURE,
+                entities: entities.clone(),
+                pairs: pairs.clone(),
+                left_out: 0,
+                positives: Vec::new(),
+            };
+            let expected = network.logits(&sample);
             let got = head.run(&entities, &pairs, PICTURE, &[]).unwrap().verb_logits;
             assert_eq!(got.dim(), (pairs.len(), 117));
             let far = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use hoi_runtime::vocabulary::Vocabulary;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tch::Device;
@@ -17,7 +18,7 @@ use crate::dataset::hico_det::HicoDet;
 use crate::dataset::layout::{SceneSet, Setting};
 use crate::eval::layout::{LayoutTruth, score_layout};
 use crate::export::write_layout;
-use crate::system::layout::{Run, TrainedLayout, TrainingConfig, train};
+use crate::system::layout::{LayoutNetwork, Run, TrainedLayout, TrainingConfig, load_network, train};
 
 /// Where the network is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -75,6 +76,24 @@ pub(super) struct LayoutArguments {
     /// Width of the object embedding
     #[arg(long, value_name = "N", default_value_t = TrainingConfig::default().embedding)]
     embedding: i64,
+    /// Heads of the reasoning layer, in which the pairs of an image compete; 0: each pair is seen alone
+    #[arg(long, value_name = "N", default_value_t = TrainingConfig::default().heads)]
+    heads: i64,
+    /// Share of the images that are seen without distractors, whatever --setting
+    #[arg(long, value_name = "X", default_value_t = TrainingConfig::default().merged_share)]
+    merged_share: f64,
+    /// Share of the hidden values that training sets to 0
+    #[arg(long, value_name = "X", default_value_t = TrainingConfig::default().dropout)]
+    dropout: f64,
+    /// Learn from this finished run beside the annotation; given again, from the mean of several
+    #[arg(long, value_name = "DIR")]
+    teacher: Vec<PathBuf>,
+    /// Weight of the teachers beside the annotation
+    #[arg(long, value_name = "X", default_value_t = TrainingConfig::default().teacher_weight, requires = "teacher")]
+    teacher_weight: f64,
+    /// Logits are divided by this before they are compared with the teachers'
+    #[arg(long, value_name = "X", default_value_t = TrainingConfig::default().temperature, requires = "teacher")]
+    temperature: f64,
     /// Threads of libtorch; more than one helps little here, and hurts where others want the processor too
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     threads: u8,
@@ -100,6 +119,12 @@ impl LayoutArguments {
             flip: !self.no_flip,
             hidden: self.hidden,
             embedding: self.embedding,
+            heads: self.heads,
+            merged_share: self.merged_share,
+            dropout: self.dropout,
+            teachers: self.teacher.iter().map(|folder| folder.display().to_string()).collect(),
+            teacher_weight: if self.teacher.is_empty() { 0.0 } else { self.teacher_weight },
+            temperature: self.temperature,
             ..TrainingConfig::default()
         }
     }
@@ -133,8 +158,15 @@ impl LayoutArguments {
             images.iter().map(|i| i.pairs.len()).sum::<usize>()
         );
         let progress = progress_bar();
-        let run =
-            Run { folder: &self.out, resume: self.resume, stop_after: self.stop_after, device, progress: &progress };
+        let teachers = self.teachers(data.table().vocabulary(), device)?;
+        let run = Run {
+            folder: &self.out,
+            resume: self.resume,
+            stop_after: self.stop_after,
+            device,
+            teachers: &teachers,
+            progress: &progress,
+        };
         let trained = train(&scenes, data.table().vocabulary(), &config, &run).context("training")?;
         progress.finish_and_clear();
         self.report(&trained)?;
@@ -160,6 +192,25 @@ impl LayoutArguments {
             self.score_held_out(&trained, &data, &validation)?;
         }
         Ok(())
+    }
+
+    fn teachers(&self, vocabulary: &Vocabulary, device: Device) -> anyhow::Result<Vec<LayoutNetwork>> {
+        let load = |folder: &PathBuf| {
+            let teacher = load_network(folder, device)
+                .with_context(|| format!("loading the teacher of --teacher {}", folder.display()))?;
+            let (found, wanted) = (teacher.shape(), [vocabulary.object_count() as i64, vocabulary.verb_count() as i64]);
+            anyhow::ensure!(
+                [found.objects, found.verbs] == wanted,
+                "--teacher {}: it knows {} objects and {} verbs, this run {} and {}",
+                folder.display(),
+                found.objects,
+                found.verbs,
+                wanted[0],
+                wanted[1]
+            );
+            Ok(teacher)
+        };
+        self.teacher.iter().map(load).collect()
     }
 
     fn report(&self, trained: &TrainedLayout) -> anyhow::Result<()> {
@@ -189,9 +240,8 @@ impl LayoutArguments {
         let truth = LayoutTruth { table: data.table(), images, scenes: &scenes, known_objects: None };
         let mut out = std::io::stdout().lock();
         for setting in Setting::ALL {
-            let scores = score_layout(&truth, setting, 0, |sample| {
-                Ok::<_, Infallible>(trained.network.logits(&sample.spatial(), &sample.object_class()))
-            })?;
+            let scores =
+                score_layout(&truth, setting, 0, |sample| Ok::<_, Infallible>(trained.network.logits(sample)))?;
             if self.json {
                 writeln!(
                     out,

@@ -80,7 +80,7 @@ pub fn write_detr_bundle(bundle: &DetrBundle, folder: &Path) -> Result<ModelBund
         detector: bundle.detector.spec(bundle.classes.clone()),
         pairing: PairingSpec::default(),
         vocabulary: bundle.vocabulary.clone(),
-        head: HeadSpec { file: HEAD_FILE.to_owned(), inputs, outputs },
+        head: HeadSpec { file: HEAD_FILE.to_owned(), inputs, outputs, answers_unplaced: false },
         fusion,
         precision: files.keys().map(|name| (name.clone(), "f32".to_owned())).collect(),
         training: bundle.training.clone(),

@@ -19,7 +19,8 @@ pub(super) fn with_head(base: &ModelBundle, head: HeadPart) -> Result<BundlePart
     add_file(&mut parts, HEAD_FILE, to_bytes(&head.graph)?)?;
     let manifest = &mut parts.manifest;
     manifest.kind = BundleKind::TwoStage;
-    manifest.head = HeadSpec { file: HEAD_FILE.to_owned(), inputs: head.inputs, outputs: head.outputs };
+    manifest.head =
+        HeadSpec { file: HEAD_FILE.to_owned(), inputs: head.inputs, outputs: head.outputs, answers_unplaced: false };
     manifest.fusion = head.fusion;
     manifest.precision.retain(|name, _| *name == detector);
     manifest.precision.insert(HEAD_FILE.to_owned(), "f32".to_owned());

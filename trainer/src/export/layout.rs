@@ -10,18 +10,29 @@ use hoi_runtime::vocabulary::VocabularySpec;
 
 use super::weights::{ExportError, values};
 use super::write_beside;
-use crate::system::layout::LayoutNetwork;
+use crate::system::layout::{LayoutNetwork, LayoutShape};
 
 /// Name of the graph's file.
 pub const HEAD_FILE: &str = "interaction.onnx";
 
-/// Inputs of the head: `spatial` f32 `[P, 36]` and `object_class` i64 `[P]`.
-pub fn head_inputs() -> Vec<TensorSpec> {
+/// Inputs of the head: `spatial` f32 `[P, 36]`, `object_class` i64 `[P]` and, with a reasoning layer, `human_index` and `object_index` i64
+/// `[P]`, `pairs_of_human` and `pairs_of_object` f32 `[N, P]`.
+pub fn head_inputs(shape: &LayoutShape) -> Vec<TensorSpec> {
     let pairs = || Dim::Symbol("P".into());
-    vec![
+    let mut inputs = vec![
         TensorSpec::f32("spatial", vec![pairs(), Dim::Fixed(SPATIAL_LEN)]),
         TensorSpec::i64("object_class", vec![pairs()]),
-    ]
+    ];
+    if shape.heads > 0 {
+        let incidence = || vec![Dim::Symbol("N".into()), pairs()];
+        inputs.extend([
+            TensorSpec::i64("human_index", vec![pairs()]),
+            TensorSpec::i64("object_index", vec![pairs()]),
+            TensorSpec::f32("pairs_of_human", incidence()),
+            TensorSpec::f32("pairs_of_object", incidence()),
+        ]);
+    }
+    inputs
 }
 
 /// Outputs of the head: `verb_logits` f32 `[P, V]`.
@@ -39,12 +50,46 @@ pub fn head_outputs(verbs: usize) -> Vec<TensorSpec> {
 /// [`ExportError::NotFinite`] when a weight is NaN or infinite.
 pub fn layout_graph(network: &LayoutNetwork) -> Result<ModelProto, ExportError> {
     let mut graph = GraphBuilder::new("layout_head");
-    for spec in head_inputs() {
+    for spec in head_inputs(network.shape()) {
         graph.input(&spec.name, spec.element, &spec.shape);
     }
-    let limit = network.input_limit();
+    layout_nodes(&mut graph, network, Beside::default(), "verb_logits")?;
+    for spec in head_outputs(network.shape().verbs as usize) {
+        graph.output(&spec.name, ElementType::F32, &spec.shape);
+    }
+    Ok(graph.finish())
+}
+
+/// What a head that sees more hands to the layout head's nodes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Beside<'a> {
+    /// A tensor `[P, hidden]` that is added to the first hidden layer before its ReLU.
+    pub(super) seen: Option<&'a str>,
+    /// A tensor `[P, 1]`: 1 for pairs that compete, 0 for those that the others must not notice.
+    pub(super) counted: Option<&'a str>,
+}
+
+/// Adds the layout head's nodes and constants; its inputs must be declared. Verb logits go to `output`.
+///
+/// # Errors
+/// [`ExportError::NotFinite`].
+pub(super) fn layout_nodes(
+    graph: &mut GraphBuilder,
+    network: &LayoutNetwork,
+    beside: Beside<'_>,
+    output: &str,
+) -> Result<(), ExportError> {
+    let shape = network.shape();
+    let (limit, scores) = (network.input_limit(), network.score_limit());
     let mut constants: Vec<(&str, Vec<usize>, Vec<f32>)> =
         vec![("input.low", vec![], vec![-limit]), ("input.high", vec![], vec![limit])];
+    if shape.heads > 0 {
+        constants.extend([
+            ("score.low", vec![], vec![-scores]),
+            ("score.high", vec![], vec![scores]),
+            ("one", vec![], vec![1.0]),
+        ]);
+    }
     for (name, tensor) in network.folded() {
         constants.push((name, tensor.size().iter().map(|&n| n as usize).collect(), values(&tensor)));
     }
@@ -59,17 +104,95 @@ pub fn layout_graph(network: &LayoutNetwork) -> Result<ModelProto, ExportError> 
         .node("Concat", &["spatial", "object.embedded"], &["pair"], vec![attr_int("axis", 1)])
         .node("Clip", &["pair", "input.low", "input.high"], &["pair.cut"], vec![])
         .node("MatMul", &["pair.cut", "first.weight"], &["first.product"], vec![])
-        .node("Add", &["first.product", "first.bias"], &["first.sum"], vec![])
-        .node("Relu", &["first.sum"], &["first.out"], vec![])
+        .node("Add", &["first.product", "first.bias"], &["first.sum"], vec![]);
+    let first = match beside.seen {
+        Some(seen) => {
+            graph.node("Add", &["first.sum", seen], &["first.seen"], vec![]);
+            "first.seen"
+        }
+        None => "first.sum",
+    };
+    graph
+        .node("Relu", &[first], &["first.out"], vec![])
         .node("MatMul", &["first.out", "second.weight"], &["second.product"], vec![])
-        .node("Add", &["second.product", "second.bias"], &["second.sum"], vec![])
-        .node("Relu", &["second.sum"], &["second.out"], vec![])
+        .node("Add", &["second.product", "second.bias"], &["second.sum"], vec![]);
+    let second = if shape.heads > 0 { reasoning(graph, beside.counted) } else { "second.sum" };
+    graph
+        .node("Relu", &[second], &["second.out"], vec![])
         .node("MatMul", &["second.out", "verbs.weight"], &["verbs.product"], vec![])
-        .node("Add", &["verbs.product", "verbs.bias"], &["verb_logits"], vec![]);
-    for spec in head_outputs(network.shape().verbs as usize) {
-        graph.output(&spec.name, ElementType::F32, &spec.shape);
+        .node("Add", &["verbs.product", "verbs.bias"], &[output], vec![]);
+    Ok(())
+}
+
+/// The reasoning layer: what the pairs of each human, of each object and of the image say, added to `second.sum`.
+///
+/// Sums over a group are products with the incidence matrices; projections are made once an entity, not once a pair.
+fn reasoning(graph: &mut GraphBuilder, counted: Option<&str>) -> &'static str {
+    for part in ["score", "value"] {
+        let [weight, bias, product, sum] =
+            ["weight", "bias", "product", "sum"].map(|suffix| format!("reason.{part}.{suffix}"));
+        graph.node("MatMul", &["first.out", &weight], &[&product], vec![]).node(
+            "Add",
+            &[&product, &bias],
+            &[&sum],
+            vec![],
+        );
     }
-    Ok(graph.finish())
+    graph.node("Clip", &["reason.score.sum", "score.low", "score.high"], &["reason.score"], vec![]).node(
+        "Exp",
+        &["reason.score"],
+        &[if counted.is_some() { "reason.all_odds" } else { "reason.odds" }],
+        vec![],
+    );
+    if let Some(counted) = counted {
+        graph.node("Mul", &["reason.all_odds", counted], &["reason.odds"], vec![]);
+    }
+    graph.node("Mul", &["reason.odds", "reason.value.sum"], &["reason.weighted"], vec![]).initializer_i64(
+        "first.axis",
+        &[1],
+        &[0],
+    );
+    for group in ["human", "object"] {
+        let incidence = format!("pairs_of_{group}");
+        for sum in ["odds", "weighted"] {
+            graph.node("MatMul", &[&incidence, &format!("reason.{sum}")], &[&format!("{group}.{sum}")], vec![]);
+        }
+    }
+    for sum in ["odds", "weighted"] {
+        // Every pair has one human.
+        let (of_humans, of_image) = (format!("human.{sum}"), format!("image.{sum}"));
+        graph.node("ReduceSum", &[&of_humans, "first.axis"], &[&of_image], vec![attr_int("keepdims", 1)]);
+    }
+    for group in ["human", "object", "image"] {
+        let [odds, weighted, total, strength, mean] =
+            ["odds", "weighted", "total", "strength", "mean"].map(|suffix| format!("{group}.{suffix}"));
+        graph.node("Add", &[&odds, "one"], &[&total], vec![]).node("Log", &[&total], &[&strength], vec![]).node(
+            "Div",
+            &[&weighted, &total],
+            &[&mean],
+            vec![],
+        );
+    }
+    graph
+        .node(
+            "Concat",
+            &["human.strength", "human.mean", "object.strength", "object.mean"],
+            &["entity.groups"],
+            vec![attr_int("axis", 1)],
+        )
+        .node("Concat", &["image.strength", "image.mean"], &["image.groups"], vec![attr_int("axis", 1)])
+        .node("MatMul", &["image.groups", "reason.image"], &["image.context"], vec![])
+        .node("Add", &["second.sum", "image.context"], &["second.of_image"], vec![]);
+    let mut sum = "second.of_image".to_owned();
+    for role in ["human", "object"] {
+        let [projected, context, next] = ["projected", "context", "added"].map(|suffix| format!("{role}.{suffix}"));
+        graph
+            .node("MatMul", &["entity.groups", &format!("reason.{role}")], &[&projected], vec![])
+            .node("Gather", &[&projected, &format!("{role}_index")], &[&context], vec![attr_int("axis", 0)])
+            .node("Add", &[&sum, &context], &[&next], vec![]);
+        sum = next;
+    }
+    "object.added"
 }
 
 /// Writes `interaction.onnx` and `head.json` into a folder, the graph first.
@@ -83,8 +206,12 @@ pub fn write_layout(
     folder: &Path,
 ) -> Result<(), ExportError> {
     hoi_quantize::onnx::write(&layout_graph(network)?, &folder.join(HEAD_FILE))?;
-    let head =
-        HeadSpec { file: HEAD_FILE.to_owned(), inputs: head_inputs(), outputs: head_outputs(vocabulary.verbs.len()) };
+    let head = HeadSpec {
+        file: HEAD_FILE.to_owned(),
+        inputs: head_inputs(network.shape()),
+        outputs: head_outputs(vocabulary.verbs.len()),
+        answers_unplaced: false,
+    };
     let description = HeadDescription { vocabulary: vocabulary.clone(), head, training };
     let mut text = serde_json::to_vec_pretty(&description)?;
     text.push(b'\n');

@@ -7,7 +7,7 @@ use hoi_trainer::dataset::hico_det::HicoDet;
 use hoi_trainer::dataset::layout::{SceneSet, Setting};
 use hoi_trainer::eval::layout::{LayoutTruth, score_layout};
 use hoi_trainer::system::layout::{
-    CheckpointError, LayoutNetwork, Run, TrainError, TrainedLayout, TrainingConfig, train,
+    CheckpointError, LayoutNetwork, Run, TrainError, TrainedLayout, TrainingConfig, load_network, train,
 };
 use indicatif::ProgressBar;
 use tch::Device;
@@ -20,6 +20,9 @@ pub fn config() -> TrainingConfig {
         batch_images: 16,
         hidden: 32,
         embedding: 8,
+        heads: 8,
+        dropout: 0.0,
+        merged_share: 0.0,
         learning_rate: 1e-2,
         average_decay: 0.5,
         ..TrainingConfig::default()
@@ -35,7 +38,7 @@ pub fn run(
     stop_after: Option<usize>,
 ) -> Result<TrainedLayout, TrainError> {
     let progress = ProgressBar::hidden();
-    let run = Run { folder, resume, stop_after, device: Device::Cpu, progress: &progress };
+    let run = Run { folder, resume, stop_after, device: Device::Cpu, teachers: &[], progress: &progress };
     train(scenes, data.table().vocabulary(), config, &run)
 }
 
@@ -51,7 +54,7 @@ fn logits(network: &LayoutNetwork, scenes: &SceneSet) -> Vec<f32> {
     (0..scenes.scenes().len())
         .flat_map(|i| {
             let sample = scenes.draw(i, &draw);
-            network.logits(&sample.spatial(), &sample.object_class())
+            network.logits(&sample)
         })
         .collect()
 }
@@ -71,9 +74,7 @@ fn loss_falls_and_the_verb_is_learned() {
     let known = data.known_objects().unwrap();
     let truth = LayoutTruth { table: data.table(), images: &images, scenes: &test, known_objects: Some(&known) };
     let score = |network: &LayoutNetwork| {
-        let scorer = |s: &hoi_trainer::dataset::layout::LayoutSample| {
-            Ok::<_, Infallible>(network.logits(&s.spatial(), &s.object_class()))
-        };
+        let scorer = |s: &hoi_trainer::dataset::layout::LayoutSample| Ok::<_, Infallible>(network.logits(s));
         score_layout(&truth, Setting::Open, 0, scorer).unwrap()
     };
     let scores = score(&trained.network);
@@ -92,7 +93,7 @@ fn resumed_training_ends_where_uninterrupted_training_does() {
     let tiny = TinyData::write();
     let (data, scenes) = tiny.open();
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let config = TrainingConfig { epochs: 5, ..config() };
+    let config = TrainingConfig { epochs: 5, dropout: 0.1, merged_share: 0.3, ..config() };
     let uninterrupted = run(&data, &scenes, &config, whole.path(), false, None).unwrap();
     let stopped = run(&data, &scenes, &config, parts.path(), false, Some(2)).unwrap();
     assert!(!stopped.finished);
@@ -109,6 +110,43 @@ fn resumed_training_ends_where_uninterrupted_training_does() {
         std::fs::read_dir(parts.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     assert_eq!(names, ["checkpoint.5.safetensors", "checkpoint.json", "log.csv"]);
+}
+
+/// A student with labels of another task would go its own way; with the teacher's weight at 1 it says what the teacher says.
+#[test]
+fn a_student_says_what_its_teacher_says() {
+    let tiny = TinyData::write();
+    let (data, scenes) = tiny.open();
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let long = TrainingConfig { epochs: 40, ..config() };
+    let teacher = run(&data, &scenes, &long, first.path(), false, None).unwrap().network;
+    let loaded = load_network(first.path(), Device::Cpu).unwrap();
+    assert_eq!(logits(&loaded, &scenes), logits(&teacher, &scenes));
+
+    let student = TrainingConfig { seed: 5, teacher_weight: 1.0, ..long };
+    let progress = ProgressBar::hidden();
+    let teachers = [loaded];
+    let run = Run {
+        folder: second.path(),
+        resume: false,
+        stop_after: None,
+        device: Device::Cpu,
+        teachers: &teachers,
+        progress: &progress,
+    };
+    let student = train(&scenes, data.table().vocabulary(), &student, &run).unwrap().network;
+    let untaught = LayoutNetwork::new(*student.shape(), student.standardisation().clone(), 5, Device::Cpu);
+    let valid = |network: &LayoutNetwork| logits(network, &scenes);
+    let distance = |a: &[f32], b: &[f32]| {
+        let sigmoid = |z: f32| 1.0 / (1.0 + (-z).exp());
+        a.iter().zip(b).map(|(a, b)| (sigmoid(*a) - sigmoid(*b)).abs()).sum::<f32>() / a.len() as f32
+    };
+    let (near, far) = (distance(&valid(&student), &valid(&teacher)), distance(&valid(&untaught), &valid(&teacher)));
+    assert!(near < 0.5 * far, "{near} {far}");
+    let stopped = tempfile::tempdir().unwrap();
+    super::training::run(&data, &scenes, &config(), stopped.path(), false, Some(1)).unwrap();
+    let error = load_network(stopped.path(), Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("stopped after epoch 1 of 12"), "{error}");
 }
 
 #[test]
@@ -147,6 +185,8 @@ fn what_cannot_be_trained_is_refused() {
     let out = tempfile::tempdir().unwrap();
     let refused =
         |config: TrainingConfig| run(&data, &scenes, &config, out.path(), false, None).unwrap_err().to_string();
+    assert!(refused(TrainingConfig { merged_share: 1.5, ..config() }).contains("merged_share is 1.5"));
+    assert!(refused(TrainingConfig { heads: -1, ..config() }).contains("heads is -1"));
     assert_eq!(refused(TrainingConfig { epochs: 0, ..config() }), "epochs is 0: it must be at least 1");
     assert!(refused(TrainingConfig { learning_rate: f64::NAN, ..config() }).contains("learning_rate is NaN"));
     assert!(refused(TrainingConfig { average_decay: 1.0, ..config() }).contains("average_decay is 1"));

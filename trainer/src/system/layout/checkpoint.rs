@@ -162,6 +162,35 @@ fn remove_others(folder: &Path, keep: &str) {
     }
 }
 
+/// The trained network of a folder: the averaged weights of its checkpoint, whatever configuration made it.
+///
+/// # Errors
+/// [`CheckpointError`] when there is no checkpoint, or it is damaged or of another version.
+pub fn load_network(folder: &Path, device: Device) -> Result<LayoutNetwork, CheckpointError> {
+    let path = folder.join(STATE_FILE);
+    let state = read_state(folder)?;
+    let progress = load(folder, &state.config, &state.data, &state.shape, device)?;
+    if progress.log.len() < state.config.epochs {
+        let reason = format!("its run stopped after epoch {} of {}", progress.log.len(), state.config.epochs);
+        return Err(CheckpointError::Format { path, reason });
+    }
+    Ok(LayoutNetwork::from_parameters(state.shape, progress.network.standardisation().clone(), progress.average))
+}
+
+fn read_state(folder: &Path) -> Result<State, CheckpointError> {
+    let path = folder.join(STATE_FILE);
+    if !path.exists() {
+        return Err(CheckpointError::Absent { folder: folder.to_owned() });
+    }
+    let text = std::fs::read(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
+    let format = |reason: String| CheckpointError::Format { path: path.clone(), reason };
+    let state: State = serde_json::from_slice(&text).map_err(|e| format(e.to_string()))?;
+    if state.schema != SCHEMA {
+        return Err(format(format!("schema `{}`, expected `{SCHEMA}`", state.schema)));
+    }
+    Ok(state)
+}
+
 /// Reads the checkpoint of a folder, if it belongs to this configuration and this data.
 pub(super) fn load(
     folder: &Path,
@@ -171,15 +200,8 @@ pub(super) fn load(
     device: Device,
 ) -> Result<Progress, CheckpointError> {
     let path = folder.join(STATE_FILE);
-    if !path.exists() {
-        return Err(CheckpointError::Absent { folder: folder.to_owned() });
-    }
-    let text = std::fs::read(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
     let format = |path: &Path, reason: String| CheckpointError::Format { path: path.to_owned(), reason };
-    let state: State = serde_json::from_slice(&text).map_err(|e| format(&path, e.to_string()))?;
-    if state.schema != SCHEMA {
-        return Err(format(&path, format!("schema `{}`, expected `{SCHEMA}`", state.schema)));
-    }
+    let state = read_state(folder)?;
     let other = |what: &str, found: String, wanted: String| CheckpointError::OtherRun {
         folder: folder.to_owned(),
         what: what.to_owned(),

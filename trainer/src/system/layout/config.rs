@@ -11,6 +11,8 @@ use crate::dataset::layout::Setting;
 pub struct TrainingConfig {
     /// What surrounds the annotated boxes.
     pub setting: Setting,
+    /// Share of the images that are seen as they are annotated, merged and without distractors, whatever the setting.
+    pub merged_share: f64,
     /// Whether a part of the training split is held out.
     pub holdout: bool,
     /// Passes over all images.
@@ -35,12 +37,23 @@ pub struct TrainingConfig {
     pub hidden: i64,
     /// Width of the object embedding.
     pub embedding: i64,
+    /// Heads of the reasoning layer; 0: each pair is seen alone.
+    pub heads: i64,
+    /// Share of the hidden values that training sets to 0.
+    pub dropout: f64,
+    /// Finished runs whose mean is learned beside the annotation.
+    pub teachers: Vec<String>,
+    /// Weight of what the teachers say beside the annotation, 0 to 1; without teachers it does not count.
+    pub teacher_weight: f64,
+    /// Teachers' and own logits are divided by this before they are compared.
+    pub temperature: f64,
 }
 
 impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
             setting: Setting::Open,
+            merged_share: 0.25,
             holdout: false,
             epochs: 12,
             seed: 0,
@@ -53,6 +66,11 @@ impl Default for TrainingConfig {
             flip: true,
             hidden: 256,
             embedding: 32,
+            heads: 64,
+            dropout: 0.1,
+            teachers: Vec::new(),
+            teacher_weight: 0.5,
+            temperature: 2.0,
         }
     }
 }
@@ -72,10 +90,28 @@ impl TrainingConfig {
                 return Err(TrainError::Config { field, value: value.to_string(), expected: positive });
             }
         }
+        if config.heads < 0 {
+            let value = config.heads.to_string();
+            return Err(TrainError::Config { field: "heads", value, expected: "it must be 0 or more" });
+        }
         for (field, value, right, expected) in [
             ("learning_rate", config.learning_rate, config.learning_rate > 0.0, "it must be a positive number"),
             ("weight_decay", config.weight_decay, config.weight_decay >= 0.0, "it must not be negative"),
             ("warmup", config.warmup, (0.0..1.0).contains(&config.warmup), "it must be a share below 1"),
+            (
+                "merged_share",
+                config.merged_share,
+                (0.0..=1.0).contains(&config.merged_share),
+                "it must be a share from 0 to 1",
+            ),
+            ("dropout", config.dropout, (0.0..1.0).contains(&config.dropout), "it must be 0 or more and below 1"),
+            (
+                "teacher_weight",
+                config.teacher_weight,
+                (0.0..=1.0).contains(&config.teacher_weight),
+                "it must be a share from 0 to 1",
+            ),
+            ("temperature", config.temperature, config.temperature > 0.0, "it must be a positive number"),
             ("max_gradient", config.max_gradient, config.max_gradient > 0.0, "it must be a positive number"),
             (
                 "average_decay",

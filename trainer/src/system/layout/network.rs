@@ -7,8 +7,14 @@ use rand_distr::{Distribution, Normal};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::batches::PairBatch;
+use crate::dataset::layout::LayoutSample;
+
 /// Spatial values beyond this are cut. Logarithms stay inside (that of zero is -23); ratios of a thin box can be arbitrarily large.
 const INPUT_LIMIT: f32 = 30.0;
+
+/// Scores in the reasoning layer are cut at plus and minus this before their exponential: sums over all pairs stay far inside f32.
+const SCORE_LIMIT: f32 = 15.0;
 
 /// Sizes of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +28,9 @@ pub struct LayoutShape {
     pub hidden: i64,
     /// Width of the object embedding.
     pub embedding: i64,
+    /// Heads of the reasoning layer; 0: each pair is seen alone.
+    #[serde(default)]
+    pub heads: i64,
 }
 
 /// Mean and standard deviation of the 36 spatial values over the training pairs.
@@ -54,10 +63,39 @@ impl Standardisation {
     }
 }
 
+/// Pairs of one or more images, as the network takes them.
+#[derive(Debug)]
+pub struct Pairs {
+    /// Raw spatial values `[P, 36]`.
+    pub spatial: Tensor,
+    /// Classes of the objects `[P]`.
+    pub object_class: Tensor,
+    /// Entities of the humans `[P]`.
+    pub human: Tensor,
+    /// Entities of the objects `[P]`.
+    pub object: Tensor,
+    /// Images `[P]`.
+    pub image: Tensor,
+    /// Number of entities, N.
+    pub entities: i64,
+    /// Number of images.
+    pub images: i64,
+}
+
+impl Pairs {
+    /// Pairs that have nothing to do with each other: each is the only one of its image.
+    pub fn unrelated(spatial: Tensor, object_class: Tensor) -> Self {
+        let count = object_class.size()[0];
+        let each = || Tensor::arange(count, (Kind::Int64, object_class.device()));
+        let (human, object, image) = (each(), each(), each());
+        Self { spatial, object_class, human, object, image, entities: count, images: count }
+    }
+}
+
 /// Names and shapes `[in, out]` of the parameters, in the order in which they are kept.
-fn layout(shape: &LayoutShape) -> [(&'static str, Vec<i64>); 7] {
-    let LayoutShape { objects, verbs, hidden, embedding } = *shape;
-    [
+fn layout(shape: &LayoutShape) -> Vec<(&'static str, Vec<i64>)> {
+    let LayoutShape { objects, verbs, hidden, embedding, heads } = *shape;
+    let mut parameters = vec![
         ("object.embedding", vec![objects, embedding]),
         ("first.weight", vec![SPATIAL_LEN as i64 + embedding, hidden]),
         ("first.bias", vec![hidden]),
@@ -65,10 +103,28 @@ fn layout(shape: &LayoutShape) -> [(&'static str, Vec<i64>); 7] {
         ("second.bias", vec![hidden]),
         ("verbs.weight", vec![hidden, verbs]),
         ("verbs.bias", vec![verbs]),
-    ]
+    ];
+    if heads > 0 {
+        parameters.extend([
+            ("reason.score.weight", vec![hidden, heads]),
+            ("reason.score.bias", vec![heads]),
+            ("reason.value.weight", vec![hidden, heads]),
+            ("reason.value.bias", vec![heads]),
+            ("reason.human", vec![4 * heads, hidden]),
+            ("reason.object", vec![4 * heads, hidden]),
+            ("reason.image", vec![2 * heads, hidden]),
+        ]);
+    }
+    parameters
 }
 
-/// A perceptron with two hidden layers over the standardised spatial values and an embedding of the object's class.
+/// A perceptron with two hidden layers over the standardised spatial values and an embedding of the object's class, and between them a
+/// layer in which the pairs of an image compete.
+///
+/// Of each pair's first hidden layer that layer takes `heads` scores s and values v. Over the pairs of a group (those with the same entity as
+/// human, the same entity as object, the whole image) each head has `ln(1 + sum e^s)` and `sum e^s v / (1 + sum e^s)`: how strong the
+/// group's best pairs are, and what they say. A pair's second hidden layer sees both of its human (in both roles), of its object (in
+/// both roles) and of its image, so that it can tell the nearest bicycle from the others and a rider from one who stands beside.
 #[derive(Debug)]
 pub struct LayoutNetwork {
     shape: LayoutShape,
@@ -93,6 +149,7 @@ impl LayoutNetwork {
                 let deviation = match name {
                     "object.embedding" => 1.0,
                     "verbs.weight" => 0.5 / (size[0] as f32).sqrt(),
+                    name if name.starts_with("reason.") && size.len() == 2 => 0.5 / (size[0] as f32).sqrt(),
                     // He initialisation.
                     _ if size.len() == 2 => (2.0 / size[0] as f32).sqrt(),
                     _ => 0.0,
@@ -135,6 +192,11 @@ impl LayoutNetwork {
         INPUT_LIMIT
     }
 
+    /// Scores of the reasoning layer are cut at plus and minus this.
+    pub fn score_limit(&self) -> f32 {
+        SCORE_LIMIT
+    }
+
     /// Names of the parameters, in the order of [`LayoutNetwork::parameters`], with their shapes.
     pub(crate) fn names(shape: &LayoutShape) -> Vec<(&'static str, Vec<i64>)> {
         layout(shape).to_vec()
@@ -173,28 +235,67 @@ impl LayoutNetwork {
         })
     }
 
-    /// Verb logits `[P, V]` from raw `spatial` values `[P, 36]` and `object_class` `[P]`.
-    pub fn forward(&self, spatial: &Tensor, object_class: &Tensor) -> Tensor {
-        let [embedding, first, first_bias, second, second_bias, verbs, verbs_bias] = &self.parameters[..] else {
+    /// Verb logits `[P, V]`.
+    pub fn forward(&self, pairs: &Pairs) -> Tensor {
+        self.forward_with(pairs, None, 0.0)
+    }
+
+    /// Verb logits `[P, V]` with `seen` `[P, hidden]`, what is known of each pair's picture, added to the first hidden layer before its ReLU.
+    pub fn forward_seen(&self, pairs: &Pairs, seen: &Tensor) -> Tensor {
+        self.forward_with(pairs, Some(seen), 0.0)
+    }
+
+    /// Verb logits `[P, V]` with this share of the hidden values set to 0, for training.
+    pub(super) fn forward_with(&self, pairs: &Pairs, seen: Option<&Tensor>, dropout: f64) -> Tensor {
+        let [embedding, first, first_bias, second, second_bias, verbs, verbs_bias, reason @ ..] = &self.parameters[..]
+        else {
             unreachable!("a network has as many parameters as its layout")
         };
         let limit = f64::from(INPUT_LIMIT);
-        let x = (spatial.clamp(-limit, limit) - &self.mean) / &self.deviation;
-        let x = Tensor::cat(&[x, embedding.index_select(0, object_class)], 1);
-        let x = (x.matmul(first) + first_bias).relu();
-        let x = (x.matmul(second) + second_bias).relu();
-        x.matmul(verbs) + verbs_bias
+        let x = (pairs.spatial.clamp(-limit, limit) - &self.mean) / &self.deviation;
+        let x = Tensor::cat(&[x, embedding.index_select(0, &pairs.object_class)], 1);
+        let dropped = |x: Tensor| if dropout > 0.0 { x.dropout(dropout, true) } else { x };
+        let mut x = x.matmul(first) + first_bias;
+        if let Some(seen) = seen {
+            x += seen;
+        }
+        let x = dropped(x.relu());
+        let mut hidden = x.matmul(second) + second_bias;
+        if let [score, score_bias, value, value_bias, human, object, image] = reason {
+            let (scores, values) = (x.matmul(score) + score_bias, x.matmul(value) + value_bias);
+            let [of_entities, of_images] = self.compete(&scores, &values, pairs);
+            hidden = hidden
+                + of_entities.matmul(human).index_select(0, &pairs.human)
+                + of_entities.matmul(object).index_select(0, &pairs.object)
+                + of_images.matmul(image).index_select(0, &pairs.image);
+        }
+        dropped(hidden.relu()).matmul(verbs) + verbs_bias
+    }
+
+    /// What the groups of pairs say: `[N, 4 heads]` of the entities, as human then as object, and `[images, 2 heads]`.
+    fn compete(&self, scores: &Tensor, values: &Tensor, pairs: &Pairs) -> [Tensor; 2] {
+        let heads = self.shape.heads;
+        let limit = f64::from(SCORE_LIMIT);
+        let odds = scores.clamp(-limit, limit).exp();
+        let both = Tensor::cat(&[&odds, &(&odds * values)], 1);
+        let group = |index: &Tensor, count: i64| {
+            let sums = Tensor::zeros([count, 2 * heads], (both.kind(), both.device())).index_add(0, index, &both);
+            let total = sums.narrow(1, 0, heads) + 1.0;
+            Tensor::cat(&[total.log(), sums.narrow(1, heads, heads) / total], 1)
+        };
+        let of_entities = Tensor::cat(&[group(&pairs.human, pairs.entities), group(&pairs.object, pairs.entities)], 1);
+        [of_entities, group(&pairs.image, pairs.images)]
     }
 
     /// Verb logits of one image's pairs, `[P, V]` row by row, without gradients.
-    pub fn logits(&self, spatial: &[f32], object_class: &[i64]) -> Vec<f32> {
-        if object_class.is_empty() {
+    pub fn logits(&self, sample: &LayoutSample) -> Vec<f32> {
+        if sample.pairs.is_empty() {
             return Vec::new();
         }
+        let mut batch = PairBatch::default();
+        batch.push(sample);
         no_grad(|| {
-            let device = self.mean.device();
-            let spatial = Tensor::from_slice(spatial).view([-1, SPATIAL_LEN as i64]).to_device(device);
-            let z = self.forward(&spatial, &Tensor::from_slice(object_class).to_device(device));
+            let z = self.forward(&batch.pairs(self.mean.device()));
             let z = z.to_kind(Kind::Float).to_device(Device::Cpu).contiguous().view([-1]);
             let mut values = vec![0f32; z.numel()];
             let count = values.len();

@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use super::batches::batches_of_epoch;
 use super::checkpoint::{self, CheckpointError, Progress};
 use super::config::TrainingConfig;
-use super::network::{LayoutNetwork, LayoutShape, Standardisation};
+use super::network::{LayoutNetwork, LayoutShape, Pairs, Standardisation};
 use crate::dataset::layout::{Draw, SceneSet};
 use crate::export::{WriteError, write_beside};
 use crate::loss::FocalLoss;
@@ -49,6 +49,8 @@ pub struct Run<'a> {
     pub stop_after: Option<usize>,
     /// Where the network lives.
     pub device: Device,
+    /// Trained networks whose mean probabilities are learned beside the annotation; may be none.
+    pub teachers: &'a [LayoutNetwork],
     /// Counts images over all epochs.
     pub progress: &'a ProgressBar,
 }
@@ -120,8 +122,9 @@ fn draw_of(config: &TrainingConfig, epoch: usize) -> Draw {
 
 /// A fresh network, standardised by the pairs of the first epoch.
 fn start(set: &SceneSet, config: &TrainingConfig, shape: LayoutShape, device: Device) -> Result<Progress, TrainError> {
-    let rows: Vec<f32> =
-        batches_of_epoch(set, draw_of(config, 0), config.batch_images).flat_map(|b| b.spatial).collect();
+    let rows: Vec<f32> = batches_of_epoch(set, draw_of(config, 0), config.merged_share, config.batch_images)
+        .flat_map(|b| b.spatial)
+        .collect();
     if rows.is_empty() {
         return Err(TrainError::NoPairs { images: set.scenes().len() });
     }
@@ -150,6 +153,7 @@ pub fn train(
         verbs: vocabulary.verb_count() as i64,
         hidden: config.hidden,
         embedding: config.embedding,
+        heads: config.heads,
     };
     let data = format!("{} images, fingerprint {:016x}", set.scenes().len(), set.fingerprint());
     let mut state = if run.resume {
@@ -192,6 +196,8 @@ fn train_epoch(
         total_steps,
     };
     let loss_of = FocalLoss::default();
+    // Which values are dropped depends on seed and epoch, so that a resumed run goes the same way.
+    tch::manual_seed(config.seed.wrapping_mul(1_000_003).wrapping_add(epoch as u64) as i64);
     let began = Instant::now();
     let (mut losses, mut batches, mut pairs) = (0.0, 0u32, 0);
     let mut learning_rate = 0.0;
@@ -199,7 +205,7 @@ fn train_epoch(
         let (send, receive) = sync_channel(16);
         let draw = draw_of(config, epoch);
         scope.spawn(move || {
-            for batch in batches_of_epoch(set, draw, config.batch_images) {
+            for batch in batches_of_epoch(set, draw, config.merged_share, config.batch_images) {
                 // The receiver is gone when training stopped with an error.
                 if send.send(batch).is_err() {
                     return;
@@ -211,11 +217,18 @@ fn train_epoch(
             if batch.object_class.is_empty() {
                 continue;
             }
-            let (spatial, object_class, labels) = batch.tensors(state.network.shape().verbs, run.device);
-            let logits = state.network.forward(&spatial, &object_class);
+            let given = batch.pairs(run.device);
+            let labels = batch.labels(state.network.shape().verbs, run.device);
+            let logits = state.network.forward_with(&given, None, config.dropout);
             // Boxes are given, so s_h = s_o = 1.
             let prior = Tensor::ones([logits.size()[0], 1], (Kind::Float, run.device));
-            let loss = loss_of.forward(&logits, &labels, &prior, &valid.index_select(0, &object_class));
+            let valid = valid.index_select(0, &given.object_class);
+            let mut loss = loss_of.forward(&logits, &labels, &prior, &valid);
+            if !run.teachers.is_empty() {
+                let taught = distance_to_teachers(run.teachers, &given, &logits, &valid, config.temperature);
+                let positives = (&labels * &valid).sum(Kind::Float).clamp_min(1.0);
+                loss = loss * (1.0 - config.teacher_weight) + taught / positives * config.teacher_weight;
+            }
             let value = loss.double_value(&[]);
             if !value.is_finite() {
                 let step = steps_per_epoch * epoch as u64 + i + 1;
@@ -253,6 +266,26 @@ fn train_epoch(
         images_per_second: set.scenes().len() as f64 / seconds.max(1e-9),
         seconds,
     })
+}
+
+/// Cross-entropy of each valid verb against the teachers' mean probability, both at a temperature T, times T^2 so that gradients keep their
+/// size (Hinton, Vinyals and Dean, 2015); summed, less the teachers' own entropy.
+fn distance_to_teachers(
+    teachers: &[LayoutNetwork],
+    pairs: &Pairs,
+    logits: &Tensor,
+    valid: &Tensor,
+    temperature: f64,
+) -> Tensor {
+    let probabilities = no_grad(|| {
+        let each = teachers.iter().map(|t| (t.forward(pairs) / temperature).sigmoid());
+        each.reduce(|a, b| a + b).map(|sum| sum / teachers.len() as f64)
+    });
+    let Some(target) = probabilities else { return Tensor::from(0f32) };
+    let x = logits / temperature;
+    let cross_entropy = x.softplus() - &x * &target;
+    let own = target.special_entr() + (target.neg() + 1.0).special_entr();
+    ((cross_entropy - own) * valid).sum(Kind::Float) * (temperature * temperature)
 }
 
 fn average(average: &mut [Tensor], parameters: &[Tensor], decay: f64) {

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::example::Example;
 use crate::loss::FocalLoss;
 use crate::optimizer::{AdamW, CosineSchedule};
-use crate::system::layout::{LayoutNetwork, LayoutShape, Standardisation};
+use crate::system::layout::{LayoutNetwork, LayoutShape, Pairs, Standardisation};
 
 /// How it is trained.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +46,7 @@ pub fn train_boxes(copies: &[Vec<Example>], vocabulary: &Vocabulary, config: &Bo
         verbs: vocabulary.verb_count() as i64,
         hidden: config.hidden,
         embedding: 16,
+        heads: 0,
     };
     let mut network = LayoutNetwork::new(shape, Standardisation::of_rows(&rows), config.seed, Device::Cpu);
     let mut optimizer = AdamW::new(network.parameters(), 1e-4);
@@ -64,7 +65,8 @@ pub fn train_boxes(copies: &[Vec<Example>], vocabulary: &Vocabulary, config: &Bo
                 Tensor::cat(&indices.iter().map(|&i| f(all[i])).collect::<Vec<_>>(), 0)
             };
             let class: Vec<i64> = indices.iter().flat_map(|&i| classes(all[i])).collect();
-            let logits = network.forward(&cat(&|e| e.spatial().shallow_clone()), &Tensor::from_slice(&class));
+            let logits =
+                network.forward(&Pairs::unrelated(cat(&|e| e.spatial().shallow_clone()), Tensor::from_slice(&class)));
             let labels = cat(&|e| e.labels().shallow_clone());
             let (prior, valid) = (cat(&|e| e.prior().unsqueeze(1)), cat(&|e| e.valid().shallow_clone()));
             FocalLoss::default().forward(&logits, &labels, &prior, &valid).backward();
@@ -81,5 +83,7 @@ pub fn boxes_logits(network: &LayoutNetwork, example: &Example) -> Tensor {
     if example.pairs.is_empty() {
         return Tensor::zeros([0, verbs], (Kind::Float, Device::Cpu));
     }
-    tch::no_grad(|| network.forward(example.spatial(), &Tensor::from_slice(&classes(example))))
+    tch::no_grad(|| {
+        network.forward(&Pairs::unrelated(example.spatial().shallow_clone(), Tensor::from_slice(&classes(example))))
+    })
 }
