@@ -7,5 +7,6 @@ pub mod interactions;
 pub mod layout;
 pub mod precision;
 pub mod predictions;
+pub mod stanford40;
 pub mod v_coco;
 pub mod zero_shot;

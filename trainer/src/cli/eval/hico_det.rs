@@ -1,37 +1,22 @@
-//! `hoi-train eval`.
+//! `hoi-train eval hico-det`.
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Args, Subcommand, ValueEnum};
-use hoi_runtime::bundle::{AccuracyRecord, HeadDescription, ModelBundle};
-use hoi_runtime::engine::{Engine, GraphRequest, Model, Tensor, TractEngine};
+use clap::{Args, ValueEnum};
+use hoi_runtime::bundle::{AccuracyRecord, BundleParts, HeadDescription, ModelBundle, write_bundle};
+use hoi_runtime::engine::{Dim, Tensor, TractEngine};
 use hoi_runtime::interaction::InteractionHead;
-use hoi_runtime::spatial::SPATIAL_LEN;
 use hoi_runtime::staged::StagedFile;
 use hoi_runtime::vocabulary::{Vocabulary, VocabularySpec};
-use ndarray::Array;
+use ndarray::{ArrayD, s};
 use serde_json::json;
 
-use super::table;
+use crate::cli::table;
 use crate::dataset::hico_det::{HicoDet, InteractionTable};
 use crate::dataset::layout::{Draw, LayoutSample, SceneSet, Setting};
 use crate::eval::layout::{LayoutScores, LayoutTruth, score_layout};
-
-#[derive(Debug, Subcommand)]
-pub(super) enum EvalSet {
-    /// HICO-DET's test split with the boxes given: which verbs, not which boxes
-    HicoDet(HicoDetArguments),
-}
-
-impl EvalSet {
-    pub(super) fn run(self) -> anyhow::Result<()> {
-        match self {
-            Self::HicoDet(arguments) => arguments.run(),
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SettingChoice {
@@ -57,7 +42,7 @@ enum ScorerChoice {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct HicoDetArguments {
+pub(in crate::cli) struct HicoDetArguments {
     /// The bundle whose head is scored
     #[arg(long, value_name = "DIR", conflicts_with = "head")]
     bundle: Option<PathBuf>,
@@ -91,7 +76,7 @@ pub(super) struct HicoDetArguments {
 }
 
 impl HicoDetArguments {
-    fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run(self) -> anyhow::Result<()> {
         let data = HicoDet::open(&self.root)?;
         let images = data.test()?;
         let scenes = SceneSet::new(&images, data.table());
@@ -146,7 +131,12 @@ impl HicoDetArguments {
                             None => ModelBundle::builtin().context("loading the built-in bundle")?,
                         };
                         same_vocabulary(bundle.vocabulary().spec(), table.vocabulary())?;
-                        Ok(Scorer::Bundle(InteractionHead::load(&engine, &bundle)?))
+                        let head = InteractionHead::load(&engine, &bundle)?;
+                        Ok(Scorer::Head {
+                            head,
+                            verbs: table.vocabulary().verb_count(),
+                            absent: absent_features(&bundle),
+                        })
                     }
                 }
             }
@@ -178,12 +168,13 @@ fn accuracy(scores: &LayoutScores, seed: u64) -> Vec<AccuracyRecord> {
     figures.into_iter().filter_map(record).collect()
 }
 
-/// Columns and rows must mean what HICO-DET means by them.
+/// Columns and rows must mean what HICO-DET means by them; more verbs may follow HICO-DET's.
 fn same_vocabulary(found: &VocabularySpec, wanted: &Vocabulary) -> anyhow::Result<()> {
     for (list, found, wanted) in
         [("objects", &found.objects, &wanted.spec().objects), ("verbs", &found.verbs, &wanted.spec().verbs)]
     {
-        if let Some(i) = (0..found.len().max(wanted.len())).find(|&i| found.get(i) != wanted.get(i)) {
+        let length = if list == "verbs" { wanted.len() } else { found.len().max(wanted.len()) };
+        if let Some(i) = (0..length).find(|&i| found.get(i) != wanted.get(i)) {
             let name = |names: &[String]| names.get(i).map_or_else(|| "nothing".to_owned(), |n| format!("`{n}`"));
             anyhow::bail!(
                 "the head's {list} are not HICO-DET's: number {i} is {}, expected {}",
@@ -205,15 +196,34 @@ fn graph_scorer(
     let description: HeadDescription =
         serde_json::from_slice(&text).with_context(|| format!("{} does not describe a head", description.display()))?;
     same_vocabulary(&description.vocabulary, table.vocabulary())?;
-    let names: Vec<&str> = description.head.inputs.iter().map(|i| i.name.as_str()).collect();
-    anyhow::ensure!(
-        names == ["spatial", "object_class"],
-        "the head takes {names:?}, and boxes alone give [\"spatial\", \"object_class\"]"
-    );
     let onnx = std::fs::read(head).with_context(|| format!("cannot read {}", head.display()))?;
-    let request = GraphRequest { inputs: description.head.inputs, outputs: vec!["verb_logits".to_owned()] };
-    let model = engine.load(&onnx, &request).with_context(|| format!("loading the graph {}", head.display()))?;
-    Ok(Scorer::Graph(model))
+    // The runtime's own way into the head, by a bundle that is written for it.
+    let folder = tempfile::tempdir().context("making a temporary folder")?;
+    let mut parts = BundleParts::from_bundle(&ModelBundle::builtin().context("loading the built-in bundle")?);
+    parts.files.remove(&parts.manifest.head.file);
+    parts.files.insert(description.head.file.clone(), onnx);
+    parts.manifest.head = description.head;
+    parts.manifest.vocabulary = description.vocabulary;
+    let bundle = write_bundle(&folder.path().join("head"), parts)
+        .with_context(|| format!("putting {} into a bundle", head.display()))?;
+    let head =
+        InteractionHead::load(engine, &bundle).with_context(|| format!("loading the graph {}", head.display()))?;
+    Ok(Scorer::Head { head, verbs: table.vocabulary().verb_count(), absent: absent_features(&bundle) })
+}
+
+/// Maps of zeros for a head that looks at the picture: what it would see of one that is not there.
+fn absent_features(bundle: &ModelBundle) -> Vec<(String, Tensor)> {
+    let spec = &bundle.manifest().head;
+    let fixed = |dim: &Dim| match dim {
+        Dim::Fixed(n) => *n,
+        Dim::Symbol(_) => 1,
+    };
+    let maps = spec.inputs.iter().filter(|input| input.name.starts_with("feature"));
+    maps.map(|map| {
+        let shape: Vec<usize> = map.shape.iter().map(fixed).collect();
+        (map.name.clone(), Tensor::F32(ArrayD::zeros(shape)))
+    })
+    .collect()
 }
 
 /// `[object][verb]` row by row: positives over pairs, in the training split.
@@ -236,8 +246,13 @@ fn prior(data: &HicoDet, setting: Setting, seed: u64) -> anyhow::Result<Vec<Vec<
 }
 
 enum Scorer {
-    Bundle(InteractionHead),
-    Graph(Box<dyn Model>),
+    Head {
+        head: InteractionHead,
+        /// HICO-DET's verbs: the first columns.
+        verbs: usize,
+        /// What stands in for the picture.
+        absent: Vec<(String, Tensor)>,
+    },
     Prior(Vec<Vec<f32>>),
     Perfect(usize),
 }
@@ -247,16 +262,9 @@ impl Scorer {
     fn scores(&self, sample: &LayoutSample) -> anyhow::Result<Vec<f32>> {
         let classes = sample.object_class();
         match self {
-            Self::Bundle(head) => {
-                let output = head.run(&sample.entities, &sample.pairs, sample.size, &[])?;
-                Ok(output.verb_logits.into_iter().collect())
-            }
-            Self::Graph(model) => {
-                let spatial = Array::from_shape_vec((classes.len(), SPATIAL_LEN), sample.spatial())?;
-                let inputs = vec![Tensor::F32(spatial.into_dyn()), Tensor::I64(Array::from_vec(classes).into_dyn())];
-                let outputs = model.run(inputs)?;
-                let logits = outputs.first().and_then(Tensor::as_f32).context("verb_logits are no floats")?;
-                Ok(logits.iter().copied().collect())
+            Self::Head { head, verbs, absent } => {
+                let output = head.run(&sample.entities, &sample.pairs, sample.size, absent)?;
+                Ok(output.verb_logits.slice(s![.., ..*verbs]).iter().copied().collect())
             }
             Self::Prior(of_object) => Ok(classes.iter().flat_map(|&c| of_object[c as usize].iter().copied()).collect()),
             Self::Perfect(verbs) => {
