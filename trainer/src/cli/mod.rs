@@ -4,6 +4,7 @@ mod count;
 mod data;
 mod detected;
 mod detr;
+mod distill;
 mod eval;
 mod export;
 mod layout;
@@ -37,6 +38,8 @@ enum Command {
     Rmlr(Box<rmlr::RmlrArguments>),
     /// Train Weakly-HOI from image-level labels and score it
     Weakly(Box<weakly::WeaklyArguments>),
+    /// Train the head that ships: what large systems, language and photos teach, over a detector's own maps
+    Distill(Box<distill::DistillArguments>),
     /// Count a network's parameters and multiply-accumulates
     Count(count::CountArguments),
     /// Look at a data set's folder
@@ -79,6 +82,7 @@ impl Cli {
             Command::Layout(arguments) => arguments.run(),
             Command::Rmlr(arguments) => arguments.run(),
             Command::Weakly(arguments) => arguments.run(),
+            Command::Distill(arguments) => arguments.run(),
             Command::Count(arguments) => arguments.run(),
             Command::Data { command } => command.run(),
             Command::Scenes(arguments) => arguments.run(),

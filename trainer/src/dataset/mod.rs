@@ -2,6 +2,7 @@
 
 pub mod augment;
 mod boxes;
+pub mod bystanders;
 pub mod check;
 mod coco;
 mod entities;

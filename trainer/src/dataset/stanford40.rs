@@ -138,6 +138,40 @@ pub fn vocabulary() -> Result<Vocabulary, DatasetError> {
     })
 }
 
+/// A vocabulary with the actions added: their verbs after the others, valid for the action's object; those without an object can be said of a
+/// person alone.
+///
+/// # Errors
+/// [`DatasetError`] when `base` does not know an action's object.
+pub fn with_actions(base: &VocabularySpec) -> Result<Vocabulary, DatasetError> {
+    let mut spec = base.clone();
+    for (_, verb, object) in ACTIONS {
+        if !spec.verbs.iter().any(|v| v == verb) {
+            spec.verbs.push(verb.to_owned());
+        }
+        let list = match object {
+            Some(object) => spec.valid.entry(object.to_owned()).or_default(),
+            None => &mut spec.alone,
+        };
+        if !list.iter().any(|v| v == verb) {
+            list.push(verb.to_owned());
+        }
+    }
+    Vocabulary::new(spec).map_err(|error| DatasetError::Inconsistent {
+        path: "stanford40".into(),
+        record: "the vocabulary with the actions".to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// The actions as a manifest's `evaluation.stanford40` lists them.
+pub fn evaluation_table() -> BTreeMap<String, (String, Option<String>)> {
+    let row = |(action, verb, object): (&str, &str, Option<&str>)| {
+        (action.to_owned(), (verb.to_owned(), object.map(str::to_owned)))
+    };
+    ACTIONS.into_iter().map(row).collect()
+}
+
 /// Class of an action's object.
 pub fn object_of(action: usize, vocabulary: &Vocabulary) -> Option<ObjectClass> {
     ACTIONS.get(action)?.2.and_then(|name| vocabulary.object(name))
@@ -146,8 +180,7 @@ pub fn object_of(action: usize, vocabulary: &Vocabulary) -> Option<ObjectClass> 
 /// Every fifth photo of an action, counted in the order of the list, is held out.
 const HELD_EVERY: usize = 5;
 
-fn read_list(root: &Path, name: &str) -> Result<(PathBuf, Vec<String>), DatasetError> {
-    let path = root.join("splits").join(name);
+fn read_list(path: PathBuf) -> Result<(PathBuf, Vec<String>), DatasetError> {
     let text = std::fs::read_to_string(&path).map_err(|source| DatasetError::Read { path: path.clone(), source })?;
     let names: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
     let mut seen = HashSet::new();
@@ -165,7 +198,25 @@ impl Stanford40 {
     /// [`DatasetError`] naming file and record: a file is missing or not as described above; an action is none of [`ACTIONS`]; a box is not
     /// inside its photo; a listed photo is not annotated.
     pub fn load(root: &Path, split: ActionSplit) -> Result<Self, DatasetError> {
-        let (list, names) = read_list(root, if split == ActionSplit::Test { "test.txt" } else { "train.txt" })?;
+        let name = if split == ActionSplit::Test { "test.txt" } else { "train.txt" };
+        Self::load_part(root, root.join("splits").join(name), |counted| match split {
+            ActionSplit::Fit => counted % HELD_EVERY != 0,
+            ActionSplit::Held => counted % HELD_EVERY == 0,
+            ActionSplit::Train | ActionSplit::Test => true,
+        })
+    }
+
+    /// Reads the photos that a file lists, a name a line.
+    ///
+    /// # Errors
+    /// As [`Stanford40::load`].
+    pub fn load_list(root: &Path, list: &Path) -> Result<Self, DatasetError> {
+        Self::load_part(root, list.to_owned(), |_| true)
+    }
+
+    /// The photos of a list of which `wanted` says so, told which of its action's photos it is, counted from 1.
+    fn load_part(root: &Path, list: PathBuf, wanted: impl Fn(usize) -> bool) -> Result<Self, DatasetError> {
+        let (list, names) = read_list(list)?;
         let photos = read_photos(&root.join("annotations.json"))?;
         let mut counts = [0usize; ACTIONS.len()];
         let mut chosen = Vec::with_capacity(names.len());
@@ -175,11 +226,8 @@ impl Stanford40 {
                 return Err(DatasetError::Inconsistent { path: list, record: name, reason });
             };
             counts[photo.action] += 1;
-            let held = counts[photo.action] % HELD_EVERY == 0;
-            match split {
-                ActionSplit::Fit if held => {}
-                ActionSplit::Held if !held => {}
-                _ => chosen.push(photo.clone()),
+            if wanted(counts[photo.action]) {
+                chosen.push(photo.clone());
             }
         }
         Ok(Self { images: root.join("images"), photos: chosen })
@@ -261,6 +309,25 @@ mod tests {
         pairs.sort_unstable();
         pairs.dedup();
         assert_eq!(pairs.len(), 40, "two actions would be one interaction");
+    }
+
+    #[test]
+    fn actions_are_added_to_a_vocabulary() {
+        let mut base = vocabulary().unwrap().spec().clone();
+        base.verbs = vec!["sit_on".into(), "ride".into()];
+        base.valid = BTreeMap::from([("horse".to_owned(), vec!["ride".to_owned()])]);
+        base.alone.clear();
+        let both = with_actions(&base).unwrap();
+        assert_eq!(both.verb_name(hoi_runtime::vocabulary::Verb(0)), Some("sit_on"));
+        assert_eq!(both.verb_count(), 1 + 38);
+        let horse = both.object("horse").unwrap();
+        assert_eq!(both.valid_verbs(horse).len(), 2, "ride and feed, each once");
+        assert!(both.alone().contains(&both.verb("wave_hands").unwrap()));
+        assert!(!both.alone().contains(&both.verb("ride").unwrap()));
+        assert_eq!(evaluation_table().len(), 40);
+        base.objects.retain(|o| o != "horse");
+        base.valid.clear();
+        assert!(with_actions(&base).unwrap_err().to_string().contains("horse"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod detr;
 mod detr_bundle;
+mod edge;
 mod efficientnet_lite;
 mod head_over;
 mod layers;
@@ -20,6 +21,7 @@ use hoi_runtime::staged::StagedFile;
 
 pub use detr::{DETECTOR_FILE, DetrGraph};
 pub use detr_bundle::{DetrBundle, HeadPart, write_detr_bundle};
+pub use edge::{EVIDENCE_MAP, EdgeGraph, RELATION_MAP, with_evidence};
 pub use efficientnet_lite::EfficientNetLiteGraph;
 pub use layout::{HEAD_FILE, head_inputs, head_outputs, layout_graph, write_layout};
 pub use rmlr::{RmlrGraph, rmlr_fusion};

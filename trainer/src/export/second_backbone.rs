@@ -46,7 +46,7 @@ pub enum WeightStorage {
 
 impl WeightStorage {
     /// As a manifest's `precision` says it.
-    fn words(self) -> &'static str {
+    pub fn words(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16 stored, f32 computed",

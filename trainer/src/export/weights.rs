@@ -158,6 +158,14 @@ pub enum ExportError {
         /// Where its weights lie.
         prefix: &'static str,
     },
+    /// A tensor that a detector's graph does not have.
+    #[error("the graph `{file}` has no tensor `{name}`")]
+    NoTensor {
+        /// The graph.
+        file: String,
+        /// The tensor asked for.
+        name: String,
+    },
     /// A weight that serves training alone.
     #[error("weight `{name}` belongs to training; leave everything under `{prefix}` out of what is exported")]
     TrainingOnly {

@@ -2,6 +2,7 @@
 
 pub mod artifact;
 pub mod detr;
+pub mod edge;
 pub mod layout;
 pub mod rmlr;
 pub mod run;

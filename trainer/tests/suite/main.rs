@@ -7,6 +7,7 @@ mod count;
 mod data_check;
 mod dataset;
 mod detr;
+mod edge;
 mod efficientnet_lite;
 mod export;
 mod loader;

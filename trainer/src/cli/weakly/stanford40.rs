@@ -8,19 +8,21 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use clap::Args;
 use hoi_runtime::geometry::Size;
+use hoi_runtime::vocabulary::Vocabulary;
 use serde_json::{Value, json};
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 use super::WeaklyArguments;
 use super::photos::{PhotoList, PhotoSetting, PhotosRead};
 use crate::cli::run::{command_line, result_line, write_result};
 use crate::dataset::proposals::ProposalRule;
 use crate::dataset::stanford40::{ACTIONS, ActionSplit, Stanford40, vocabulary};
+use crate::system::edge::Answers;
 use crate::system::rmlr::{DetectedPicture, mean_percent};
 use crate::system::run::{RunConfig, RunIdentity, RunOptions, Schedule, Trainer, holds_checkpoint};
 use crate::system::weakly_hoi::{
     LOOKS, PRIOR_POWER, People, Pooling, WeakExample, WeaklyConfig, WeaklyModel, WeaklyShape, action_labels,
-    action_precisions, prepare, save_model, text_bank, train, with_given_person, with_one_person,
+    action_precisions, action_shares, prepare, save_model, text_bank, train, with_given_person, with_one_person,
 };
 use crate::text::TextEncoder;
 
@@ -210,6 +212,12 @@ impl WeaklyArguments {
             let found = examples.iter().filter(|e| e.0.is_some()).count();
             (action_precisions(&members, &examples, &vocabulary, power), found)
         };
+        let read: Vec<&ReadPhotos> = [&fit, &held].into_iter().chain(&test).collect();
+        let photos = read.iter().flat_map(|part| part.set.photos.iter().zip(&part.views[0]));
+        let (names, examples): (Vec<String>, Vec<_>) = photos
+            .map(|(photo, picture)| (photo.name.clone(), (example(picture, photo.action, People::Given), photo.action)))
+            .unzip();
+        answers(&members, names, &examples, &vocabulary).write(folder).context("writing what the model says")?;
         let scoring = Instant::now();
         let (given, _) = precisions(People::Given, 0.0);
         let (detected, found) = precisions(People::Detected, PRIOR_POWER);
@@ -270,6 +278,34 @@ impl WeaklyArguments {
             seconds("score")
         )?;
         Ok(())
+    }
+}
+
+/// What the models say of photos with the person given, for those who learn from them (`hoi-train distill --teacher`).
+fn answers(
+    members: &[WeaklyModel],
+    photos: Vec<String>,
+    examples: &[(Option<WeakExample>, usize)],
+    vocabulary: &Vocabulary,
+) -> Answers {
+    let shares = action_shares(members, examples, vocabulary, 0.0);
+    let flat: Vec<f32> = shares.into_iter().flat_map(|s| s.unwrap_or_else(|| vec![0.0; ACTIONS.len()])).collect();
+    let rows = photos.len() as i64;
+    let there: Vec<&WeakExample> = examples.iter().filter_map(|(e, _)| e.as_ref()).collect();
+    let of_member = |model: &WeaklyModel| -> Option<Tensor> {
+        let parts: Option<Vec<Tensor>> = there.chunks(256).map(|part| model.features(part)).collect();
+        parts.filter(|parts| !parts.is_empty()).map(|parts| Tensor::cat(&parts, 0))
+    };
+    // A given person always makes an example.
+    let features: Option<Vec<Tensor>> =
+        (there.len() == photos.len()).then(|| members.iter().map(of_member).collect()).flatten();
+    Answers {
+        actions: ACTIONS.iter().map(|a| a.0.to_owned()).collect(),
+        scores: Tensor::from_slice(&flat).view([rows, ACTIONS.len() as i64]),
+        features: features
+            .filter(|f| !f.is_empty())
+            .map_or_else(|| Tensor::zeros([rows, 0], (Kind::Float, Device::Cpu)), |f| Tensor::cat(&f, 1)),
+        photos,
     }
 }
 

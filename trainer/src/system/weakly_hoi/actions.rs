@@ -134,34 +134,47 @@ fn shares(mut scores: Vec<f32>) -> Vec<f32> {
     scores
 }
 
-/// Average precision of each action in `[0, 1]`, by the mean of what the `members`, models of one vocabulary, say. `examples` stand beside
-/// the action of their photo; a photo without an example, because its person was not found, comes last in every ranking.
+/// What the `members`, models of one vocabulary, say of each photo on average: a share for each action; `None` for a photo without an example,
+/// because its person was not found.
+pub fn action_shares(
+    members: &[WeaklyModel],
+    examples: &[(Option<WeakExample>, usize)],
+    vocabulary: &Vocabulary,
+    power: f32,
+) -> Vec<Option<Vec<f32>>> {
+    let rows = |table: &InteractionTable, a| -> Option<Vec<usize>> {
+        action_labels(a, vocabulary).into_iter().map(|label| table.position(label)).collect()
+    };
+    let mut totals: Vec<Option<Vec<f32>>> =
+        examples.iter().map(|(e, _)| e.as_ref().map(|_| vec![0.0; ACTIONS.len()])).collect();
+    for model in members {
+        let actions: Vec<(ImageLabel, Vec<usize>)> =
+            (0..ACTIONS.len()).filter_map(|a| Some((action_label(a, vocabulary)?, rows(model.table(), a)?))).collect();
+        for (chunk, totals) in examples.chunks(BATCH).zip(totals.chunks_mut(BATCH)) {
+            let found: Vec<(&WeakExample, &mut Vec<f32>)> =
+                chunk.iter().zip(totals).filter_map(|((e, _), total)| Some((e.as_ref()?, total.as_mut()?))).collect();
+            let outputs = model.outputs(&found.iter().map(|f| f.0).collect::<Vec<_>>());
+            for ((example, total), head) in found.into_iter().zip(&outputs) {
+                let own = shares(action_scores(example, head, &actions, power, model.config().exclusive));
+                total.iter_mut().zip(own).for_each(|(sum, share)| *sum += share / members.len() as f32);
+            }
+        }
+    }
+    totals
+}
+
+/// Average precision of each action in `[0, 1]`, by [`action_shares`]. `examples` stand beside the action of their photo; a photo without an
+/// example comes last in every ranking.
 pub fn action_precisions(
     members: &[WeaklyModel],
     examples: &[(Option<WeakExample>, usize)],
     vocabulary: &Vocabulary,
     power: f32,
 ) -> Vec<Option<f64>> {
-    let rows = |table: &InteractionTable, a| -> Option<Vec<usize>> {
-        action_labels(a, vocabulary).into_iter().map(|label| table.position(label)).collect()
-    };
-    let mut totals: Vec<Vec<f32>> =
-        examples.iter().map(|(e, _)| vec![if e.is_some() { 0.0 } else { -1.0 }; ACTIONS.len()]).collect();
-    for model in members {
-        let actions: Vec<(ImageLabel, Vec<usize>)> =
-            (0..ACTIONS.len()).filter_map(|a| Some((action_label(a, vocabulary)?, rows(model.table(), a)?))).collect();
-        for (chunk, totals) in examples.chunks(BATCH).zip(totals.chunks_mut(BATCH)) {
-            let found: Vec<(&WeakExample, &mut Vec<f32>)> =
-                chunk.iter().zip(totals).filter_map(|((e, _), total)| Some((e.as_ref()?, total))).collect();
-            let outputs = model.outputs(&found.iter().map(|f| f.0).collect::<Vec<_>>());
-            for ((example, total), head) in found.into_iter().zip(&outputs) {
-                let own = shares(action_scores(example, head, &actions, power, model.config().exclusive));
-                total.iter_mut().zip(own).for_each(|(sum, share)| *sum += share);
-            }
-        }
-    }
+    let said = action_shares(members, examples, vocabulary, power);
     let mut ranked: Vec<Vec<(f32, bool)>> = vec![Vec::with_capacity(examples.len()); ACTIONS.len()];
-    for (scores, (_, action)) in totals.into_iter().zip(examples) {
+    for (scores, (_, action)) in said.into_iter().zip(examples) {
+        let scores = scores.unwrap_or_else(|| vec![-1.0; ACTIONS.len()]);
         for (a, (list, score)) in ranked.iter_mut().zip(scores).enumerate() {
             list.push((score, a == *action));
         }

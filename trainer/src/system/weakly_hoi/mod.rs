@@ -28,7 +28,8 @@ mod train;
 
 pub use crate::dataset::ImageLabel;
 pub use actions::{
-    People, action_label, action_labels, action_precisions, action_scores, with_given_person, with_one_person,
+    People, action_label, action_labels, action_precisions, action_scores, action_shares, with_given_person,
+    with_one_person,
 };
 pub use artifact::{WeaklyDescription, load_model, save_model};
 pub use backbone::{BackboneError, PhotoBackbone, backbone_key};

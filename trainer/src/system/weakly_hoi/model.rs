@@ -190,6 +190,11 @@ impl WeaklyModel {
             .collect()
     }
 
+    /// What the model makes of each picture before it names interactions, `[n, D]`; `None` for a model that does not look at humans.
+    pub fn features(&self, examples: &[&WeakExample]) -> Option<Tensor> {
+        self.network.sight(&WeakBatch::new(examples, self.store.device()))
+    }
+
     /// Scored triplets of each example by the runtime's own rule, best first; in rows of Table 3 that ask the prompts, with what these say.
     ///
     /// # Errors

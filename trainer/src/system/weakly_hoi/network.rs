@@ -316,6 +316,11 @@ impl WeaklyNetwork {
         }
     }
 
+    /// What s_g compares with the bank, `[B, D]`, where humans are looked at.
+    pub fn sight(&self, batch: &WeakBatch) -> Option<Tensor> {
+        self.sight.as_ref().map(|sight| no_grad(|| sight.forward(batch, 0.0)))
+    }
+
     /// Whether pairs need the feature of their union.
     fn asks_union(&self) -> bool {
         self.knowledge.as_ref().is_some_and(|(mode, _)| *mode != Knowledge::Uniform)
