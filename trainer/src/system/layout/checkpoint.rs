@@ -26,7 +26,7 @@ const SCHEMA: &str = "hoi.layout-checkpoint/1";
 #[non_exhaustive]
 pub enum CheckpointError {
     /// There is none.
-    #[error("there is no checkpoint to resume in {}", folder.display())]
+    #[error("there is no checkpoint in {}: a run of `hoi-train layout` leaves one there", folder.display())]
     Absent {
         /// Where it was looked for.
         folder: PathBuf,
