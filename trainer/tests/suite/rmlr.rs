@@ -9,6 +9,9 @@ use hoi_trainer::system::rmlr::{
     TextBatch, Words, sub_sentences,
 };
 use hoi_trainer::text::ImageText;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 use tch::{Device, Kind, Tensor};
 
 const PERSON: ObjectClass = ObjectClass(0);
@@ -36,16 +39,22 @@ fn boxes() -> [BBox; 3] {
     [BBox::new(0., 0., 40., 80.), BBox::new(60., 0., 100., 80.), BBox::new(35., 60., 60., 80.)]
 }
 
-fn picture(seed: i64, entities: Vec<Detection>) -> DetectedPicture {
-    tch::manual_seed(seed);
+/// Normal values that follow from `seed` and `size` alone: libtorch's generator is shared with the tests that run beside this one.
+fn normal(seed: u64, size: &[i64]) -> Tensor {
+    let count = size.iter().product::<i64>() as usize;
+    let values: Vec<f32> = StandardNormal.sample_iter(ChaCha8Rng::seed_from_u64(seed)).take(count).collect();
+    Tensor::from_slice(&values).view(size)
+}
+
+fn picture(seed: u64, entities: Vec<Detection>) -> DetectedPicture {
     let n = entities.len() as i64;
     DetectedPicture {
         number: 1,
         original: Size::new(200, 160),
         input: Size::new(100, 80),
-        feature: Tensor::randn([8, 4, 5], (Kind::Float, Device::Cpu)),
+        feature: normal(seed, &[8, 4, 5]),
         covered: Size::new(100, 80),
-        tokens: Tensor::randn([n, 4], (Kind::Float, Device::Cpu)),
+        tokens: normal(seed + 1000, &[n, 4]),
         entities,
     }
 }
@@ -82,12 +91,11 @@ fn config(row: Row) -> RmlrConfig {
 }
 
 fn text(triplets: usize, words_of_each: usize) -> ImageText {
-    tch::manual_seed(5);
     let words = (triplets * words_of_each) as i64;
     ImageText {
-        words: Tensor::randn([words, TEXT_WIDTH], (Kind::Float, Device::Cpu)),
+        words: normal(5, &[words, TEXT_WIDTH]),
         owner: (0..triplets).flat_map(|t| vec![t; words_of_each]).collect(),
-        sentences: Tensor::randn([triplets as i64, TEXT_WIDTH], (Kind::Float, Device::Cpu)),
+        sentences: normal(6, &[triplets as i64, TEXT_WIDTH]),
         rows: (0..triplets).collect(),
         cut: 0,
     }

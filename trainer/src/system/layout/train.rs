@@ -197,7 +197,9 @@ fn train_epoch(
     };
     let loss_of = FocalLoss::default();
     // Which values are dropped depends on seed and epoch, so that a resumed run goes the same way.
-    tch::manual_seed(config.seed.wrapping_mul(1_000_003).wrapping_add(epoch as u64) as i64);
+    if config.dropout > 0.0 {
+        tch::manual_seed(config.seed.wrapping_mul(1_000_003).wrapping_add(epoch as u64) as i64);
+    }
     let began = Instant::now();
     let (mut losses, mut batches, mut pairs) = (0.0, 0u32, 0);
     let mut learning_rate = 0.0;
