@@ -1,7 +1,7 @@
 //! The network.
 
 use hoi_runtime::spatial::SPATIAL_LEN;
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use serde::{Deserialize, Serialize};
@@ -134,6 +134,13 @@ pub struct LayoutNetwork {
     parameters: Vec<Tensor>,
 }
 
+/// Which of `count` values stay when a share of them is set to 0: `1 / (1 - share)` for those, 0 for the others.
+fn kept(count: usize, share: f64, rng: &mut ChaCha8Rng) -> Tensor {
+    let stays = (1.0 / (1.0 - share)) as f32;
+    let values: Vec<f32> = (0..count).map(|_| if rng.random_bool(share) { 0.0 } else { stays }).collect();
+    Tensor::from_slice(&values)
+}
+
 /// Logit of a verb before anything is learned: most pairs carry none.
 const FIRST_LOGIT: f32 = -2.5;
 
@@ -237,16 +244,21 @@ impl LayoutNetwork {
 
     /// Verb logits `[P, V]`.
     pub fn forward(&self, pairs: &Pairs) -> Tensor {
-        self.forward_with(pairs, None, 0.0)
+        self.forward_with(pairs, None, None)
     }
 
     /// Verb logits `[P, V]` with `seen` `[P, hidden]`, what is known of each pair's picture, added to the first hidden layer before its ReLU.
     pub fn forward_seen(&self, pairs: &Pairs, seen: &Tensor) -> Tensor {
-        self.forward_with(pairs, Some(seen), 0.0)
+        self.forward_with(pairs, Some(seen), None)
     }
 
     /// Verb logits `[P, V]` with this share of the hidden values set to 0, for training.
-    pub(super) fn forward_with(&self, pairs: &Pairs, seen: Option<&Tensor>, dropout: f64) -> Tensor {
+    pub(super) fn forward_with(
+        &self,
+        pairs: &Pairs,
+        seen: Option<&Tensor>,
+        mut dropout: Option<(f64, &mut ChaCha8Rng)>,
+    ) -> Tensor {
         let [embedding, first, first_bias, second, second_bias, verbs, verbs_bias, reason @ ..] = &self.parameters[..]
         else {
             unreachable!("a network has as many parameters as its layout")
@@ -254,7 +266,10 @@ impl LayoutNetwork {
         let limit = f64::from(INPUT_LIMIT);
         let x = (pairs.spatial.clamp(-limit, limit) - &self.mean) / &self.deviation;
         let x = Tensor::cat(&[x, embedding.index_select(0, &pairs.object_class)], 1);
-        let dropped = |x: Tensor| if dropout > 0.0 { x.dropout(dropout, true) } else { x };
+        let mut dropped = |x: Tensor| match &mut dropout {
+            None => x,
+            Some((share, rng)) => &x * kept(x.numel(), *share, rng).view(x.size().as_slice()).to_device(x.device()),
+        };
         let mut x = x.matmul(first) + first_bias;
         if let Some(seen) = seen {
             x += seen;

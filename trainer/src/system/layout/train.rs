@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use hoi_runtime::vocabulary::{ObjectClass, Vocabulary};
 use indicatif::ProgressBar;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -196,10 +198,8 @@ fn train_epoch(
         total_steps,
     };
     let loss_of = FocalLoss::default();
-    // Which values are dropped depends on seed and epoch, so that a resumed run goes the same way.
-    if config.dropout > 0.0 {
-        tch::manual_seed(config.seed.wrapping_mul(1_000_003).wrapping_add(epoch as u64) as i64);
-    }
+    // Which values are dropped depends on seed, epoch and step alone, so that a resumed run goes the same way.
+    let mut rng = ChaCha8Rng::seed_from_u64(config.seed.wrapping_mul(1_000_003).wrapping_add(epoch as u64));
     let began = Instant::now();
     let (mut losses, mut batches, mut pairs) = (0.0, 0u32, 0);
     let mut learning_rate = 0.0;
@@ -221,7 +221,8 @@ fn train_epoch(
             }
             let given = batch.pairs(run.device);
             let labels = batch.labels(state.network.shape().verbs, run.device);
-            let logits = state.network.forward_with(&given, None, config.dropout);
+            let dropout = (config.dropout > 0.0).then_some((config.dropout, &mut rng));
+            let logits = state.network.forward_with(&given, None, dropout);
             // Boxes are given, so s_h = s_o = 1.
             let prior = Tensor::ones([logits.size()[0], 1], (Kind::Float, run.device));
             let valid = valid.index_select(0, &given.object_class);
