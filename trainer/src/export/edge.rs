@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use hoi_quantize::fp16::{LEAST_ELEMENTS, convert};
 use hoi_quantize::onnx::{GraphBuilder, ModelProto, OnnxError, attr_int, attr_ints, from_bytes};
 use hoi_runtime::bundle::ModelBundle;
+use hoi_runtime::detector::DecoderSpec;
 use hoi_runtime::engine::{Dim, ElementType, TensorSpec};
 use hoi_runtime::fusion::FusionSpec;
 use hoi_runtime::interaction::VERB_LOGITS;
@@ -13,7 +14,7 @@ use hoi_runtime::vocabulary::{ObjectClass, Vocabulary};
 use tch::{Kind, Tensor};
 
 use super::detr_bundle::HeadPart;
-use super::layout::{Beside, layout_nodes};
+use super::layout::{Beside, HIDDEN, layout_nodes, verb_layer};
 use super::weights::{ExportError, Weights, values};
 use crate::system::edge::{ActionTable, EVIDENCE_SCALE, EdgeConfig};
 use crate::system::layout::LayoutNetwork;
@@ -57,7 +58,11 @@ fn add(model: &mut ModelProto, added: ModelProto) {
     graph.initializer.append(&mut added.initializer);
 }
 
-/// The graph of a bundle's detector with one more tensor, [`EVIDENCE_MAP`]: `scores` is a tensor of it, `[1, boxes, K]`.
+/// Class probabilities of a detector are cut to this and 1 less this before they become logits.
+const LEAST_PROBABILITY: f32 = 1e-4;
+
+/// The graph of a bundle's detector with one more tensor, [`EVIDENCE_MAP`]: `scores` is a tensor of it, `[1, boxes, K]`: class logits, or
+/// probabilities where the detector is a NanoDet.
 ///
 /// # Errors
 /// [`ExportError::Detector`] when the graph cannot be read, [`ExportError::NoTensor`] when it has no such tensor.
@@ -66,8 +71,22 @@ pub fn with_evidence(bundle: &ModelBundle, scores: &str) -> Result<ModelProto, E
     let mut added = GraphBuilder::new("evidence");
     added
         .node("ReduceMax", &[scores], &["evidence.most"], vec![attr_ints("axes", &[1]), attr_int("keepdims", 1)])
-        .initializer_i64("evidence.shape", &[4], &[1, -1, 1, 1])
-        .node("Reshape", &["evidence.most", "evidence.shape"], &[EVIDENCE_MAP], vec![]);
+        .initializer_i64("evidence.shape", &[4], &[1, -1, 1, 1]);
+    let logits = if matches!(bundle.manifest().detector.decoder, DecoderSpec::Nanodet(_)) {
+        // Its graph ends in probabilities.
+        added
+            .initializer_f32("evidence.low", &[], &[LEAST_PROBABILITY])
+            .initializer_f32("evidence.high", &[], &[1.0 - LEAST_PROBABILITY])
+            .initializer_f32("evidence.one", &[], &[1.0])
+            .node("Clip", &["evidence.most", "evidence.low", "evidence.high"], &["evidence.yes"], vec![])
+            .node("Sub", &["evidence.one", "evidence.yes"], &["evidence.no"], vec![])
+            .node("Div", &["evidence.yes", "evidence.no"], &["evidence.odds"], vec![])
+            .node("Log", &["evidence.odds"], &["evidence.logits"], vec![]);
+        "evidence.logits"
+    } else {
+        "evidence.most"
+    };
+    added.node("Reshape", &[logits, "evidence.shape"], &[EVIDENCE_MAP], vec![]);
     add(&mut model, added.finish());
     Ok(model)
 }
@@ -163,7 +182,7 @@ impl EdgeGraph<'_> {
             vec![],
         );
         let beside = Beside { seen: seen.then_some("remined.pair"), counted: Some("counted") };
-        layout_nodes(&mut nodes.graph, self.layout, beside, "layout.logits")?;
+        layout_nodes(&mut nodes.graph, self.layout, beside)?;
         self.combine(&mut nodes)?;
         for spec in self.outputs() {
             nodes.graph.output(&spec.name, ElementType::F32, &spec.shape);
@@ -184,7 +203,7 @@ impl EdgeGraph<'_> {
     pub fn with_relation(&self, bundle: &ModelBundle, taps: &[String]) -> Result<ModelProto, ExportError> {
         let names: Vec<&str> = taps.iter().map(String::as_str).collect();
         let mut model = detector_graph(bundle, &names)?;
-        let EdgeConfig { maps, relation, .. } = self.config;
+        let EdgeConfig { maps, factors, relation, .. } = self.config;
         let channels = self.config.channels();
         let mut nodes = Nodes { graph: GraphBuilder::new("relation"), weights: Weights::new(self.tensors) };
         let [mean, deviation] = [nodes.take("relate.mean", &[channels])?, nodes.take("relate.deviation", &[channels])?];
@@ -196,8 +215,14 @@ impl EdgeGraph<'_> {
         let kernel = (matrix / deviation.unsqueeze(1)).transpose(0, 1).contiguous();
         nodes.tensor("relation.weight", &kernel.view([*relation, channels, 1, 1]))?;
         nodes.tensor("relation.bias", &bias)?;
-        for (k, tap) in taps.iter().enumerate() {
-            nodes.graph.node("Sqrt", &[tap], &[&format!("relation.root.{k}")], vec![]);
+        for (k, (tap, &factor)) in taps.iter().zip(factors).enumerate() {
+            let (root, fine) = (format!("relation.root.{k}"), format!("relation.root.{k}.fine"));
+            if factor == 1 {
+                nodes.graph.node("Sqrt", &[tap], &[&root], vec![]);
+            } else {
+                let attributes = vec![attr_ints("kernel_shape", &[factor; 2]), attr_ints("strides", &[factor; 2])];
+                nodes.graph.node("Sqrt", &[tap], &[&fine], vec![]).node("AveragePool", &[&fine], &[&root], attributes);
+            }
         }
         let roots: Vec<String> = (0..taps.len()).map(|k| format!("relation.root.{k}")).collect();
         let roots: Vec<&str> = roots.iter().map(String::as_str).collect();
@@ -330,82 +355,90 @@ impl EdgeGraph<'_> {
     /// `verb_logits` from what the layout head says and what is heard of the person.
     ///
     /// Tables have a row for each class as the object of a pair, then one for each class as the object that a human alone is asked of; there
-    /// the human's own class stands for no object.
+    /// the human's own class stands for no object. What is heard has a column for each action by a pair, then one for each by a human alone.
     fn combine(&self, nodes: &mut Nodes<'_>) -> Result<(), ExportError> {
         let (objects, verbs) = (self.vocabulary.object_count(), self.vocabulary.verb_count());
         let (own_verbs, count) = (self.layout_vocabulary.verb_count(), self.actions.actions.len());
         let human = usize::from(self.vocabulary.human().0);
-        // Which verbs the layout head was taught, and what is said where nobody knows.
-        let mut silent = vec![SILENT; 2 * objects * verbs];
-        let mut taught = vec![0f32; 2 * objects * own_verbs];
-        for object in 0..objects {
-            for verb in 0..own_verbs {
-                taught[object * own_verbs + verb] = 1.0;
-                silent[object * verbs + verb] = 0.0;
-            }
+        let columns = 2 * (count + 1);
+        let [weight, bias] = verb_layer(self.layout);
+        let bias = values(&bias);
+        // What a pair of the row says of a verb before anything is seen or heard.
+        let mut first = vec![SILENT; 2 * objects * verbs];
+        for row in first.chunks_mut(verbs).take(objects) {
+            row[..own_verbs].copy_from_slice(&bias);
         }
-        let mut heard_rows = vec![0f32; 2 * objects * (count + 1)];
-        let mut asked_rows = vec![0f32; 2 * objects * (count + 1)];
-        let mut to_verbs = vec![0f32; (count + 1) * verbs];
+        // Where the layout head was not taught what the photos taught.
+        let mut untaught = Vec::new();
+        let mut hears = vec![0f32; 2 * objects * columns];
+        let mut to_verbs = vec![0f32; columns * verbs];
         for (column, (&(verb, object), &known)) in self.actions.actions.iter().zip(&self.actions.in_layout).enumerate()
         {
             let verb = usize::from(verb.0);
+            let asked = count + 1 + column;
             to_verbs[column * verbs + verb] = 1.0;
+            to_verbs[asked * verbs + verb] = 1.0;
             if let Some(ObjectClass(class)) = object {
                 let row = usize::from(class);
-                heard_rows[row * (count + 1) + column] = 1.0;
-                silent[row * verbs + verb] = 0.0;
-                if !known && verb < own_verbs {
-                    taught[row * own_verbs + verb] = 0.0;
+                hears[row * columns + column] = 1.0;
+                if !known {
+                    first[row * verbs + verb] = 0.0;
+                    if verb < own_verbs {
+                        untaught.push(row * verbs + verb);
+                    }
                 }
             }
             let row = objects + object.map_or(human, |ObjectClass(class)| usize::from(class));
-            asked_rows[row * (count + 1) + column] = 1.0;
-            silent[row * verbs + verb] = 0.0;
+            hears[row * columns + asked] = 1.0;
+            first[row * verbs + verb] = 0.0;
         }
         let rows = 2 * objects;
-        nodes.constant("table.silent", &[rows, verbs], &silent)?;
-        nodes.constant("table.taught", &[rows, own_verbs], &taught)?;
-        nodes.constant("table.heard", &[rows, count + 1], &heard_rows)?;
-        nodes.constant("table.asked", &[rows, count + 1], &asked_rows)?;
-        nodes.constant("action.verbs", &[count + 1, verbs], &to_verbs)?;
+        nodes.constant("table.first", &[rows, verbs], &first)?;
+        nodes.constant("table.hears", &[rows, columns], &hears)?;
+        nodes.constant("action.verbs", &[columns, verbs], &to_verbs)?;
+        nodes.tensor("verbs.weight", &weight.constant_pad_nd([0, (verbs - own_verbs) as i64]))?;
         nodes.graph.initializer_i64("objects", &[], &[objects as i64]);
         let gather = |graph: &mut GraphBuilder, table: &str, index: &str, output: &str| {
             graph.node("Gather", &[table, index], &[output], vec![attr_int("axis", 0)]);
         };
-        let graph = &mut nodes.graph;
-        graph.node("Mul", &["alone.count", "objects"], &["alone.rows"], vec![]).node(
+        nodes.graph.node("Mul", &["alone.count", "objects"], &["alone.rows"], vec![]).node(
             "Add",
             &["object_class", "alone.rows"],
             &["table.row"],
             vec![],
         );
-        gather(graph, "table.silent", "table.row", "pair.silent");
-        gather(graph, "table.taught", "table.row", "pair.taught");
-        gather(graph, "table.heard", "table.row", "pair.hears");
-        gather(graph, "table.asked", "table.row", "pair.asks");
-        gather(graph, "heard.pair", "human_index", "human.heard");
-        gather(graph, "actions.logit", "human_index", "human.logit");
-        graph
-            .node("Mul", &["human.heard", "pair.hears"], &["heard.of_pair"], vec![])
-            .node("Mul", &["human.logit", "pair.asks"], &["heard.of_alone"], vec![])
-            .node("Add", &["heard.of_pair", "heard.of_alone"], &["heard.all"], vec![])
-            .node("Mul", &["heard.all", "present"], &["heard"], vec![])
-            .node("MatMul", &["heard", "action.verbs"], &["heard.verbs"], vec![])
-            .node("Mul", &["layout.logits", "pair.taught"], &["layout.taught"], vec![]);
-        let layout = if own_verbs < verbs {
-            nodes.shape("layout.padding", &[0, 0, 0, (verbs - own_verbs) as i64]);
-            nodes.graph.node("Pad", &["layout.taught", "layout.padding"], &["layout.all"], vec![]);
-            "layout.all"
-        } else {
-            "layout.taught"
-        };
-        nodes.graph.node("Add", &[layout, "heard.verbs"], &["verbs.said"], vec![]).node(
-            "Add",
-            &["verbs.said", "pair.silent"],
-            &[VERB_LOGITS],
+        // Of the layout head a human alone says nothing.
+        nodes.graph.node("Mul", &[HIDDEN, "counted"], &["layout.hidden"], vec![]).node(
+            "MatMul",
+            &["layout.hidden", "verbs.weight"],
+            &["layout.all"],
             vec![],
         );
+        let layout = if untaught.is_empty() {
+            "layout.all"
+        } else {
+            let mut taught = vec![1f32; rows * verbs];
+            untaught.iter().for_each(|&entry| taught[entry] = 0.0);
+            nodes.constant("table.taught", &[rows, verbs], &taught)?;
+            gather(&mut nodes.graph, "table.taught", "table.row", "pair.taught");
+            nodes.graph.node("Mul", &["layout.all", "pair.taught"], &["layout.taught"], vec![]);
+            "layout.taught"
+        };
+        let graph = &mut nodes.graph;
+        graph.node("Concat", &["heard.pair", "actions.logit"], &["heard.both"], vec![attr_int("axis", 1)]).node(
+            "Mul",
+            &["heard.both", "present"],
+            &["heard.present"],
+            vec![],
+        );
+        gather(graph, "heard.present", "human_index", "human.heard");
+        gather(graph, "table.hears", "table.row", "pair.hears");
+        gather(graph, "table.first", "table.row", "pair.first");
+        graph
+            .node("Mul", &["human.heard", "pair.hears"], &["heard"], vec![])
+            .node("MatMul", &["heard", "action.verbs"], &["heard.verbs"], vec![])
+            .node("Add", &[layout, "pair.first"], &["verbs.first"], vec![])
+            .node("Add", &["verbs.first", "heard.verbs"], &[VERB_LOGITS], vec![]);
         Ok(())
     }
 }

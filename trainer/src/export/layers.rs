@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use hoi_quantize::onnx::{AttributeProto, GraphBuilder, ModelProto, attr_float, attr_int, attr_ints};
+use hoi_quantize::onnx::{AttributeProto, GraphBuilder, ModelProto, attr_float, attr_int, attr_ints, attr_string};
 use hoi_runtime::engine::TensorSpec;
 use tch::Tensor;
 
@@ -87,6 +87,17 @@ impl<'a> NetworkGraph<'a> {
             self.graph.initializer_f32(name, &[], &[value]);
         }
         name.to_owned()
+    }
+
+    /// The map `x` `[1, C, h, w]` at other sizes, bilinear, cells by their centres.
+    pub(super) fn resize(&mut self, x: &str, sizes: [i64; 4], output: &str) -> String {
+        let name = format!("sizes_{}", sizes.map(|n| n.to_string()).join("x"));
+        if self.constants.insert(name.clone()) {
+            self.graph.initializer_i64(&name, &[sizes.len()], &sizes);
+        }
+        let attributes =
+            vec![attr_string("mode", "linear"), attr_string("coordinate_transformation_mode", "half_pixel")];
+        self.op("Resize", &[x, "", "", &name], output, attributes)
     }
 
     /// `x` in another shape; 0 keeps a length.

@@ -7,6 +7,7 @@ use hoi_runtime::bundle::{HeadDescription, HeadSpec, HeadTraining};
 use hoi_runtime::engine::{Dim, ElementType, TensorSpec};
 use hoi_runtime::spatial::SPATIAL_LEN;
 use hoi_runtime::vocabulary::VocabularySpec;
+use tch::Tensor;
 
 use super::weights::{ExportError, values};
 use super::write_beside;
@@ -53,7 +54,17 @@ pub fn layout_graph(network: &LayoutNetwork) -> Result<ModelProto, ExportError> 
     for spec in head_inputs(network.shape()) {
         graph.input(&spec.name, spec.element, &spec.shape);
     }
-    layout_nodes(&mut graph, network, Beside::default(), "verb_logits")?;
+    layout_nodes(&mut graph, network, Beside::default())?;
+    let [weight, bias] = verb_layer(network);
+    for (name, tensor) in [("verbs.weight", weight), ("verbs.bias", bias)] {
+        constant(&mut graph, name, &tensor)?;
+    }
+    graph.node("MatMul", &[HIDDEN, "verbs.weight"], &["verbs.product"], vec![]).node(
+        "Add",
+        &["verbs.product", "verbs.bias"],
+        &["verb_logits"],
+        vec![],
+    );
     for spec in head_outputs(network.shape().verbs as usize) {
         graph.output(&spec.name, ElementType::F32, &spec.shape);
     }
@@ -69,7 +80,28 @@ pub(super) struct Beside<'a> {
     pub(super) counted: Option<&'a str>,
 }
 
-/// Adds the layout head's nodes and constants; its inputs must be declared. Verb logits go to `output`.
+/// The last hidden layer of the layout head, `[P, hidden]`.
+pub(super) const HIDDEN: &str = "second.out";
+
+/// Weight `[hidden, V]` and bias `[V]` of the layer that follows it.
+pub(super) fn verb_layer(network: &LayoutNetwork) -> [Tensor; 2] {
+    ["verbs.weight", "verbs.bias"].map(|wanted| {
+        let found = network.folded().into_iter().find(|(name, _)| *name == wanted);
+        found.map_or_else(|| unreachable!("a layout head has `{wanted}`"), |(_, tensor)| tensor)
+    })
+}
+
+fn constant(graph: &mut GraphBuilder, name: &str, tensor: &Tensor) -> Result<(), ExportError> {
+    let values = values(tensor);
+    if !values.iter().all(|v| v.is_finite()) {
+        return Err(ExportError::NotFinite { name: name.to_owned() });
+    }
+    let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
+    graph.initializer_f32(name, &shape, &values);
+    Ok(())
+}
+
+/// Adds the layout head's nodes and constants up to [`HIDDEN`]; its inputs must be declared.
 ///
 /// # Errors
 /// [`ExportError::NotFinite`].
@@ -77,27 +109,18 @@ pub(super) fn layout_nodes(
     graph: &mut GraphBuilder,
     network: &LayoutNetwork,
     beside: Beside<'_>,
-    output: &str,
 ) -> Result<(), ExportError> {
     let shape = network.shape();
     let (limit, scores) = (network.input_limit(), network.score_limit());
-    let mut constants: Vec<(&str, Vec<usize>, Vec<f32>)> =
-        vec![("input.low", vec![], vec![-limit]), ("input.high", vec![], vec![limit])];
+    graph.initializer_f32("input.low", &[], &[-limit]).initializer_f32("input.high", &[], &[limit]);
     if shape.heads > 0 {
-        constants.extend([
-            ("score.low", vec![], vec![-scores]),
-            ("score.high", vec![], vec![scores]),
-            ("one", vec![], vec![1.0]),
-        ]);
+        graph
+            .initializer_f32("score.low", &[], &[-scores])
+            .initializer_f32("score.high", &[], &[scores])
+            .initializer_f32("one", &[], &[1.0]);
     }
-    for (name, tensor) in network.folded() {
-        constants.push((name, tensor.size().iter().map(|&n| n as usize).collect(), values(&tensor)));
-    }
-    for (name, shape, values) in &constants {
-        if !values.iter().all(|v| v.is_finite()) {
-            return Err(ExportError::NotFinite { name: (*name).to_owned() });
-        }
-        graph.initializer_f32(name, shape, values);
+    for (name, tensor) in network.folded().iter().filter(|(name, _)| !name.starts_with("verbs.")) {
+        constant(graph, name, tensor)?;
     }
     graph
         .node("Gather", &["object.embedding", "object_class"], &["object.embedded"], vec![attr_int("axis", 0)])
@@ -117,10 +140,7 @@ pub(super) fn layout_nodes(
         .node("MatMul", &["first.out", "second.weight"], &["second.product"], vec![])
         .node("Add", &["second.product", "second.bias"], &["second.sum"], vec![]);
     let second = if shape.heads > 0 { reasoning(graph, beside.counted) } else { "second.sum" };
-    graph
-        .node("Relu", &[second], &["second.out"], vec![])
-        .node("MatMul", &["second.out", "verbs.weight"], &["verbs.product"], vec![])
-        .node("Add", &["verbs.product", "verbs.bias"], &[output], vec![]);
+    graph.node("Relu", &[second], &[HIDDEN], vec![]);
     Ok(())
 }
 

@@ -65,18 +65,39 @@ pub struct SecondBackbone<'a> {
     pub config: &'a EfficientNetLiteConfig,
     /// How its weights are stored.
     pub storage: WeightStorage,
+    /// Pixels of a side of the square that the detector's input is resized to for it; `None`: it sees the input as it is.
+    pub side: Option<usize>,
 }
 
 impl SecondBackbone<'_> {
     /// Rows, columns and channels of the map for a detector with this input: a cell for each 32 pixels, rounded up.
     pub fn feature(&self, input: &InputSpec) -> [usize; 3] {
-        let [_, _, height, width] = input.shape;
+        let [height, width] = self.seen(input);
         [height.div_ceil(STRIDE), width.div_ceil(STRIDE), self.config.head as usize]
+    }
+
+    /// Tensors of the detector's graph that hold its late maps, all after an activation: what the last halving begins with, what the last block
+    /// ends its depthwise convolution with, and the last map.
+    pub fn late_maps(&self) -> Vec<String> {
+        let blocks = self.config.blocks();
+        let halving = blocks.iter().rev().find(|block| block.stride == 2).and_then(|block| block.convolutions.first());
+        let depthwise = blocks.last().and_then(|block| block.convolutions.iter().rev().nth(1));
+        let inner = [halving, depthwise].into_iter().flatten().filter(|plan| plan.relu6);
+        inner
+            .map(|plan| format!("{PREFIX}{}{}.out", self.prefix, plan.norm))
+            .chain([SECOND_BACKBONE_MAP.to_owned()])
+            .collect()
+    }
+
+    /// Height and width of the picture that the network sees.
+    fn seen(&self, input: &InputSpec) -> [usize; 2] {
+        let [_, _, height, width] = input.shape;
+        self.side.map_or([height, width], |side| [side; 2])
     }
 
     /// The graph of the detector of `base` with the network added, and with one more output, [`SECOND_BACKBONE_MAP`].
     ///
-    /// The network reads the detector's input at the detector's size. Mean and scale are changed from the detector's to its own, `(v - 127) / 128`,
+    /// The network reads the detector's input at the detector's size, or resized (bilinear) to [`SecondBackbone::side`]. Mean and scale are changed from the detector's to its own, `(v - 127) / 128`,
     /// by a product and a sum before the first convolution, whose padding means a value of 0 after both; where the detector takes BGR, that
     /// convolution's weights are reordered, which costs nothing. What the detector's graph holds stays as it is, its operator set too: 11 or
     /// later.
@@ -118,7 +139,7 @@ impl SecondBackbone<'_> {
     }
 
     /// What a manifest says of the precision of a detector whose own is `detector`, with the network added.
-    pub(super) fn precision(&self, detector: Option<&str>) -> String {
+    pub(crate) fn precision(&self, detector: Option<&str>) -> String {
         let own = self.storage.words();
         match detector {
             Some(detector) if detector == own => own.to_owned(),
@@ -134,7 +155,12 @@ impl SecondBackbone<'_> {
         let mut graph = NetworkGraph::new("second_backbone", Weights::new(&tensors));
         graph.input(&TensorSpec::f32(PICTURE, input.shape.map(Dim::Fixed).to_vec()));
         let [_, channels, height, width] = input.shape.map(|n| n as i64);
-        let picture = Map { name: normalised(&mut graph, input)?, channels, height, width };
+        let mut picture = Map { name: normalised(&mut graph, input)?, channels, height, width };
+        let [seen_height, seen_width] = self.seen(input).map(|n| n as i64);
+        if [seen_height, seen_width] != [height, width] {
+            let name = graph.resize(&picture.name, [1, channels, seen_height, seen_width], "input.resized");
+            picture = Map { name, channels, height: seen_height, width: seen_width };
+        }
         let (_, map) = efficientnet_lite(&mut graph, self.prefix, self.config, &picture, &[])?;
         let shape = [1, map.channels, map.height, map.width].map(|n| Dim::Fixed(n as usize));
         graph.output(&TensorSpec::f32(&map.name, shape.to_vec()));
@@ -181,7 +207,12 @@ fn normalised(graph: &mut NetworkGraph, input: &InputSpec) -> Result<String, Exp
 
 /// Gives everything in the network's graph its name in the detector's, whose input is `input`.
 fn place(graph: &mut GraphProto, input: &str) {
-    let rename = |name: &mut String| *name = if name == PICTURE { input.to_owned() } else { format!("{PREFIX}{name}") };
+    let rename = |name: &mut String| match name.as_str() {
+        // An optional input that is left out.
+        "" => {}
+        PICTURE => input.clone_into(name),
+        _ => *name = format!("{PREFIX}{name}"),
+    };
     for NodeProto { input, output, name, .. } in &mut graph.node {
         input.iter_mut().chain(output).chain(name).for_each(rename);
     }

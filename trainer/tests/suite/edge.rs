@@ -30,6 +30,8 @@ use crate::export::{inputs, random_sample};
 
 const GRID: [usize; 2] = [4, 5];
 const MAPS: [usize; 2] = [6, 3];
+/// Cells of each map along a side of a cell of the grid.
+const FACTORS: [usize; 2] = [1, 2];
 const CLASSES: usize = 7;
 
 fn vocabularies() -> (Vocabulary, Vocabulary) {
@@ -43,6 +45,7 @@ fn config() -> EdgeConfig {
         layout: LayoutShape { objects: 80, verbs: 117, hidden: 32, embedding: 8, heads: 8 },
         grid: GRID.map(|n| n as i64),
         maps: MAPS.map(|n| n as i64).to_vec(),
+        factors: FACTORS.map(|n| n as i64).to_vec(),
         evidence: CLASSES as i64,
         relation: 5,
         evidence_projected: 4,
@@ -99,7 +102,7 @@ fn features(seed: u64, scale: f32) -> Vec<(&'static str, Tensor, FeatureGrid)> {
     };
     vec![
         ("feature", random([1, MAPS[0], GRID[0], GRID[1]], 0.0), grid()),
-        ("feature_1", random([1, MAPS[1], GRID[0], GRID[1]], 0.0), grid()),
+        ("feature_1", random([1, MAPS[1], FACTORS[1] * GRID[0], FACTORS[1] * GRID[1]], 0.0), grid()),
         ("feature_2", random([1, CLASSES, 1, 1], -3.0), grid()),
     ]
 }
@@ -108,10 +111,15 @@ fn features(seed: u64, scale: f32) -> Vec<(&'static str, Tensor, FeatureGrid)> {
 fn pooled(masks: &Array2<f32>, features: &[(&str, Tensor, FeatureGrid)]) -> Values {
     let parts: Vec<Array2<f32>> = features[..MAPS.len()]
         .iter()
-        .zip(MAPS)
-        .map(|((_, map, _), channels)| {
-            let roots = map.as_f32().unwrap().mapv(f32::sqrt);
-            masks.dot(&roots.into_shape_with_order((channels, GRID[0] * GRID[1])).unwrap().t())
+        .zip(MAPS.into_iter().zip(FACTORS))
+        .map(|((_, map, _), (channels, factor))| {
+            let map = map.as_f32().unwrap();
+            let mean = Array2::from_shape_fn((channels, GRID[0] * GRID[1]), |(c, cell)| {
+                let (y, x) = (cell / GRID[1] * factor, cell % GRID[1] * factor);
+                let block = map.slice(ndarray::s![0, c, y..y + factor, x..x + factor]);
+                block.mapv(f32::sqrt).mean().unwrap()
+            });
+            masks.dot(&mean.t())
         })
         .collect();
     let all = concatenate(Axis(1), &parts.iter().map(|p| p.view()).collect::<Vec<_>>()).unwrap();

@@ -68,7 +68,13 @@ impl Lite {
     }
 
     fn backbone(&self, storage: WeightStorage) -> SecondBackbone<'_> {
-        SecondBackbone { tensors: &self.tensors, prefix: self.prefix, config: self.network.config(), storage }
+        SecondBackbone {
+            tensors: &self.tensors,
+            prefix: self.prefix,
+            config: self.network.config(),
+            storage,
+            side: None,
+        }
     }
 
     /// The map of a picture stretched to `input`, by libtorch.

@@ -6,13 +6,14 @@ use std::path::Path;
 use anyhow::Context;
 use hoi_quantize::fp16::{LEAST_ELEMENTS, convert};
 use hoi_quantize::onnx::to_bytes;
-use hoi_runtime::bundle::{BundleParts, HeadSpec, ModelBundle, TrainingRecord, write_bundle};
+use hoi_runtime::bundle::{BundleParts, HeadSpec, ModelBundle, TrainingRecord, sha256_hex, write_bundle};
 use hoi_runtime::fusion::{FusionSpec, TripletNms};
 use hoi_runtime::vocabulary::Vocabulary;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::dataset::stanford40::evaluation_table;
-use crate::export::{EVIDENCE_MAP, EdgeGraph, HEAD_FILE, RELATION_MAP, WeightStorage, with_evidence};
+use crate::export::{EVIDENCE_MAP, EdgeGraph, HEAD_FILE, RELATION_MAP, SecondBackbone, WeightStorage, with_evidence};
+use crate::network::efficientnet_lite::EfficientNetLite;
 use crate::system::artifact::MODEL_FILE;
 use crate::system::edge::{ActionTable, EdgeConfig};
 use crate::system::layout::LayoutNetwork;
@@ -22,6 +23,47 @@ const MAX_TRIPLETS: usize = 100;
 
 /// Two triplets of the same interaction are one from this overlap on (UPT).
 const TRIPLET_NMS: TripletNms = TripletNms { iou: 0.7, human_power: 1.0, object_power: 0.5 };
+
+/// A base with a second backbone in its detector's graph, written into a folder, and the backbone's late maps in it; its head is the base's and is
+/// not run.
+pub(super) fn with_second_backbone(
+    base: &ModelBundle,
+    file: &Path,
+    side: usize,
+    folder: &Path,
+) -> anyhow::Result<(ModelBundle, Vec<String>)> {
+    let lite = EfficientNetLite::load(file, Device::Cpu)
+        .with_context(|| format!("loading the second backbone of {}", file.display()))?;
+    let tensors = lite.store.variables();
+    let backbone = SecondBackbone {
+        tensors: &tensors,
+        prefix: "",
+        config: lite.network.config(),
+        storage: WeightStorage::F16,
+        side: Some(side),
+    };
+    let graph = backbone.over(base).context("adding the second backbone to the detector's graph")?;
+    let mut parts = BundleParts::from_bundle(base);
+    let manifest = &mut parts.manifest;
+    let detector = manifest.detector.file.clone();
+    let precision = backbone.precision(manifest.precision.get(&detector).map(String::as_str));
+    manifest.precision.insert(detector.clone(), precision);
+    parts.files.insert(detector, to_bytes(&graph)?);
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    manifest.training.push(TrainingRecord {
+        part: "second_backbone".to_owned(),
+        data: "ImageNet-1k".to_owned(),
+        licence: "Apache-2.0".to_owned(),
+        source: format!(
+            "EfficientNet-{:?}: {}, SHA-256 {}",
+            lite.variant,
+            file.file_name().unwrap_or_default().display(),
+            sha256_hex(&bytes)
+        ),
+    });
+    let bundle = write_bundle(folder, parts).context("writing the detector with the second backbone")?;
+    Ok((bundle, backbone.late_maps()))
+}
 
 /// The base with taps in its detector, written into a folder; its head is the base's and is not run.
 pub(super) fn tapped(
@@ -105,7 +147,7 @@ impl EdgeBundle<'_> {
             "{}'s detector and an edge head: verbs from boxes, from its maps and from what large systems know",
             self.base.manifest().name
         );
-        manifest.training.retain(|record| record.part == "detector");
+        manifest.training.retain(|record| record.part != "head");
         manifest.training.push(TrainingRecord {
             part: "head".to_owned(),
             data: format!("boxes and labels of HICO-DET's training split (HAKE, no pictures); {}", self.data),

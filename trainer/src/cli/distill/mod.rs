@@ -16,7 +16,7 @@ use hoi_runtime::vocabulary::Vocabulary;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use self::bundle::{EdgeBundle, tapped};
+use self::bundle::{EdgeBundle, tapped, with_second_backbone};
 use self::photos::{PhotoSource, ReadPhotos};
 use super::run::{RunArguments, command_line, result_line, write_result};
 use crate::dataset::bystanders::Bystanders;
@@ -26,11 +26,14 @@ use crate::dataset::stanford40::{ACTIONS, ActionSplit, Stanford40, with_actions}
 use crate::eval::stanford40::{ActionMap, ActionScorer, action_precisions};
 use crate::system::edge::{
     ActionTable, ActionTexts, Answers, EdgeConfig, EdgeModel, PhotoLook, Photos, TeacherAnswers, TrainWeights, View,
-    save_model, train, views,
+    grid_of, save_model, train, views,
 };
 use crate::system::layout::load_network;
 use crate::system::run::{RunConfig, RunIdentity, RunOptions, Schedule, Trainer};
 use crate::text::TextEncoder;
+
+/// Late maps of SSDLite-MobileNetV2, 10 x 10 cells each.
+const SSDLITE_TAPS: [&str; 3] = ["Clip_284", "Clip_337", "Clip_357"];
 
 /// Photos that the trained network scores at a time.
 const BATCH: usize = 256;
@@ -46,9 +49,16 @@ pub(super) struct DistillArguments {
     /// The bundle whose detector finds people and gives the maps [default: the bundle that is part of the program]
     #[arg(long, value_name = "BUNDLE")]
     base: Option<PathBuf>,
-    /// A tensor of the detector's graph to look at, [1, C, h, w]; given again, several maps with the same cells
-    #[arg(long, value_name = "TENSOR", default_values_t = ["Clip_284", "Clip_337", "Clip_357"].map(String::from))]
+    /// A tensor of the detector's graph to look at, [1, C, h, w]; given again, several maps with the same cells [default: those of SSDLite, or
+    /// the second backbone's]
+    #[arg(long, value_name = "TENSOR")]
     tap: Vec<String>,
+    /// An EfficientNet-Lite to look at the picture beside the detector, in the same graph: its weights, as PyTorch file or ONNX
+    #[arg(long, value_name = "FILE")]
+    second_backbone: Option<PathBuf>,
+    /// Pixels of a side of the picture that the second backbone sees
+    #[arg(long, value_name = "N", default_value_t = 280, requires = "second_backbone", value_parser = clap::value_parser!(u16).range(64..=1024))]
+    second_side: u16,
     /// A tensor of class logits, [1, boxes, classes], whose highest values the head looks at; `none`: it does not
     #[arg(long, value_name = "TENSOR", default_value = "logits")]
     evidence: String,
@@ -114,6 +124,9 @@ struct WeightArguments {
     /// Weight of what pairs with found objects say
     #[arg(long, value_name = "X", default_value_t = TrainWeights::default().pairs)]
     pairs_weight: f64,
+    /// Weight of what the re-mined features must not change: the logits of verbs that the photos do not tell
+    #[arg(long, value_name = "X", default_value_t = TrainWeights::default().kept)]
+    kept_weight: f64,
     /// Share of the teachers beside the photo's label
     #[arg(long, value_name = "X", default_value_t = TrainWeights::default().teacher)]
     teacher_weight: f64,
@@ -137,6 +150,7 @@ impl WeightArguments {
             input_dropout: self.input_dropout,
             dropout: self.dropout,
             pairs: self.pairs_weight,
+            kept: self.kept_weight,
             teacher: self.teacher_weight,
             temperature: self.temperature,
             relation: self.relation_weight,
@@ -153,6 +167,7 @@ impl WeightArguments {
             ("dropout", weights.dropout, (0.0..1.0).contains(&weights.dropout), "0 or more and below 1"),
             ("teacher-weight", weights.teacher, (0.0..=1.0).contains(&weights.teacher), "a share from 0 to 1"),
             ("temperature", weights.temperature, weights.temperature > 0.0, "a positive number"),
+            ("kept-weight", weights.kept, weights.kept >= 0.0, "0 or more"),
             ("pairs-weight", weights.pairs, weights.pairs >= 0.0, "0 or more"),
             ("relation-weight", weights.relation, weights.relation >= 0.0, "0 or more"),
             ("words-weight", weights.words, weights.words >= 0.0, "0 or more"),
@@ -208,8 +223,13 @@ impl DistillArguments {
             "the bundle `{}` has other object classes than HICO-DET: take one whose vocabulary is COCO's 80",
             base.manifest().name
         );
+        let (base, own_taps) = match &self.second_backbone {
+            Some(file) => with_second_backbone(&base, file, self.second_side.into(), &folder.join("second"))?,
+            None => (base, SSDLITE_TAPS.map(String::from).to_vec()),
+        };
+        let taps = if self.tap.is_empty() { own_taps } else { self.tap.clone() };
         let evidence = (self.evidence != "none").then_some(self.evidence.as_str());
-        let tapped = tapped(&base, &self.tap, evidence, &folder.join("detector"))?;
+        let tapped = tapped(&base, &taps, evidence, &folder.join("detector"))?;
         let objects = match &self.objects {
             Some(path) => Some(ProposalFile::read(path, &vocabulary).context("reading --objects")?),
             None => None,
@@ -260,7 +280,7 @@ impl DistillArguments {
             ACTIONS.iter().map(|(_, verb, object)| ((*verb).to_owned(), object.map(str::to_owned))).collect();
         let table = ActionTable::new(&action_names, &vocabulary, layout_vocabulary)?;
         let first = learned.first().and_then(|view| view.first()).context("there is no photo to learn from")?;
-        let config = self.config(&tapped, first, *layout.shape(), action_names)?;
+        let config = self.config(&tapped, &taps, first, *layout.shape(), action_names)?;
         let texts = self.texts(&config, device)?;
         let layout_again = load_network(&self.layout, Device::Cpu)?;
         let run_config = self.run.config(RunConfig {
@@ -281,7 +301,7 @@ impl DistillArguments {
         }
         let identity = RunIdentity {
             system: json!({"model": config, "weights": weights, "layout": self.layout, "teachers": self.teacher,
-                "tap": self.tap, "evidence": self.evidence, "others": self.others}),
+                "tap": taps, "evidence": self.evidence, "second_backbone": self.second_backbone, "second_side": self.second_side, "others": self.others}),
             data: data.clone(),
         };
         let progress = self.run.progress();
@@ -339,7 +359,7 @@ impl DistillArguments {
         let bundle = EdgeBundle {
             base: &base,
             tapped: &tapped,
-            taps: &self.tap,
+            taps: &taps,
             vocabulary: &vocabulary,
             layout_vocabulary,
             layout: &layout_again,
@@ -358,6 +378,7 @@ impl DistillArguments {
     fn config(
         &self,
         tapped: &ModelBundle,
+        taps: &[String],
         first: &PhotoLook,
         layout: crate::system::layout::LayoutShape,
         actions: Vec<(String, Option<String>)>,
@@ -367,19 +388,21 @@ impl DistillArguments {
         let blank = image::RgbImage::new(8, 8);
         let (input, transform) = hoi_runtime::preprocess::prepare(&blank, &detector.spec().input);
         let output = detector.detect(input, &transform, hoi_runtime::geometry::Size::new(8, 8))?;
-        let mut grid = [0, 0];
+        let mut cells = Vec::new();
         let mut maps = Vec::new();
-        for k in 0..self.tap.len() {
+        for (k, tap) in taps.iter().enumerate() {
             let name = if k == 0 { "feature".to_owned() } else { format!("feature_{k}") };
             let map = output.features.iter().find(|(n, _)| *n == name).context("a tap gives no map")?;
-            let &[_, channels, rows, columns] = map.1.shape() else { bail!("the tap {} is no map", self.tap[k]) };
-            grid = [rows as i64, columns as i64];
+            let &[_, channels, rows, columns] = map.1.shape() else { bail!("the tap {tap} is no map") };
+            cells.push([rows, columns]);
             maps.push(channels as i64);
         }
+        let (rows, columns, factors) = grid_of(&cells).map_err(|reason| anyhow::anyhow!("--tap: {reason}"))?;
         Ok(EdgeConfig {
             layout,
-            grid,
+            grid: [rows as i64, columns as i64],
             maps,
+            factors: factors.into_iter().map(|f| f as i64).collect(),
             evidence: first.evidence.size()[0],
             relation: self.shape.relation,
             evidence_projected: 64,

@@ -11,10 +11,12 @@ use crate::system::layout::LayoutShape;
 pub struct EdgeConfig {
     /// The layout head's.
     pub layout: LayoutShape,
-    /// Cells of the detector's maps: rows and columns.
+    /// Cells of the relation map, rows and columns: those of the smallest map that is tapped.
     pub grid: [i64; 2],
-    /// Channels of each map that is tapped; all have the same cells.
+    /// Channels of each map that is tapped.
     pub maps: Vec<i64>,
+    /// How many cells along a side of each map are averaged into one of the grid's.
+    pub factors: Vec<i64>,
     /// Classes that the detector scores all over the picture, its background among them; 0: the head does not see these scores.
     pub evidence: i64,
     /// Channels of the relation map: what all channels of all maps are projected to, in each cell.
@@ -91,6 +93,8 @@ pub struct TrainWeights {
     pub dropout: f64,
     /// What the pairs of the photo's objects say (multiple instances: one of them does it, the photo's label does not say which).
     pub pairs: f64,
+    /// How much the re-mined features must not change what the layout head says of verbs that the photos do not tell.
+    pub kept: f64,
     /// Share of the teachers in the look's own loss; the rest is the label's.
     pub teacher: f64,
     /// Logits are divided by this before they are compared with the teachers'.
@@ -109,6 +113,7 @@ impl Default for TrainWeights {
             input_dropout: 0.3,
             dropout: 0.5,
             pairs: 0.5,
+            kept: 1.0,
             teacher: 0.5,
             temperature: 2.0,
             relation: 1.0,

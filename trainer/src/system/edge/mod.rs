@@ -25,5 +25,5 @@ pub use config::{ActionTable, EdgeConfig, TrainWeights, UnknownName};
 pub use language::ActionTexts;
 pub(crate) use network::EVIDENCE_SCALE;
 pub use network::{EdgeBatch, EdgeNetwork, EdgeOutput};
-pub use photo::{PhotoError, PhotoLook, PhotoReader, View, views};
+pub use photo::{PhotoError, PhotoLook, PhotoReader, View, grid_of, views};
 pub use train::{EdgeModel, Photos, train};

@@ -38,6 +38,8 @@ pub struct EdgeOutput {
     pub actions: Tensor,
     /// Verb logits of the layout head with the re-mined features, `[P, V_layout]`.
     pub layout: Tensor,
+    /// The same without them.
+    pub layout_alone: Tensor,
     /// The actions' logits as pairs hear them: `scale logit(p) + offset`, `[B, I]`.
     pub heard: Tensor,
 }
@@ -108,6 +110,14 @@ impl EdgeNetwork {
         }
     }
 
+    /// Where training starts: to what the layout head says of an action that it knows, the photo adds how much likelier the action is there than
+    /// one of all of them; of others the photo says all.
+    pub(super) fn start(&self, known: &[bool]) {
+        let even = (known.len() as f32).ln();
+        let start: Vec<f32> = known.iter().map(|&known| if known { even } else { 0.0 }).collect();
+        no_grad(|| self.offset.shallow_clone().copy_(&Tensor::from_slice(&start)));
+    }
+
     /// Sizes.
     pub fn config(&self) -> &EdgeConfig {
         &self.config
@@ -144,7 +154,9 @@ impl EdgeNetwork {
         let hidden = Tensor::cat(&inputs, 1).apply(&self.hidden).relu();
         let actions = dropped(hidden.shallow_clone(), dropout[1]).apply(&self.actions);
         let heard = self.heard(&actions);
-        EdgeOutput { layout: self.of_layout(batch), hidden, actions, heard }
+        let layout_alone = no_grad(|| self.layout.forward(&batch.pairs));
+        let layout = self.of_layout(batch).unwrap_or_else(|| layout_alone.shallow_clone());
+        EdgeOutput { layout, layout_alone, hidden, actions, heard }
     }
 
     /// The relation map's means `[.., R]` of means of roots `[.., C]`, over masks that add up to `covered`: 1, or a number a row.
@@ -158,16 +170,13 @@ impl EdgeNetwork {
         standard.matmul(&Tensor::cat(&self.maps, 0))
     }
 
-    fn of_layout(&self, batch: &EdgeBatch) -> Tensor {
-        match &self.remine {
-            Some([cue, pair]) => {
-                let channels = self.config.channels();
-                let (means, covered) = (batch.of_pairs.narrow(1, 0, channels), batch.of_pairs.narrow(1, channels, 1));
-                let seen = self.relation(&means, Some(&covered), 0.0).matmul(cue).relu().matmul(pair);
-                self.layout.forward_seen(&batch.pairs, &seen)
-            }
-            None => self.layout.forward(&batch.pairs),
-        }
+    /// Verb logits with the re-mined features; `None` where nothing is re-mined.
+    fn of_layout(&self, batch: &EdgeBatch) -> Option<Tensor> {
+        let [cue, pair] = self.remine.as_ref()?;
+        let channels = self.config.channels();
+        let (means, covered) = (batch.of_pairs.narrow(1, 0, channels), batch.of_pairs.narrow(1, channels, 1));
+        let seen = self.relation(&means, Some(&covered), 0.0).matmul(cue).relu().matmul(pair);
+        Some(self.layout.forward_seen(&batch.pairs, &seen))
     }
 
     /// `scale ln(p / (1 - p)) + offset` of the actions' softmax.

@@ -10,7 +10,7 @@ use hoi_runtime::preprocess::prepare;
 use hoi_runtime::spatial::{FeatureGrid, entity_masks, pair_masks, upper_masks};
 use hoi_runtime::vocabulary::ObjectClass;
 use image::{RgbImage, imageops};
-use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use ndarray::{Array2, ArrayView2, ArrayView3, Axis, concatenate};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
@@ -87,7 +87,7 @@ pub struct PhotoLook {
     pub of_pairs: Tensor,
 }
 
-/// Reads photos by a bundle's detector and its taps: maps `[1, C, h, w]` that have the same cells, and `[1, K, 1, 1]` for class scores.
+/// Reads photos by a bundle's detector and its taps: maps `[1, C, h, w]`, whose cells are whole multiples of the smallest map's, and `[1, K, 1, 1]` for class scores.
 pub struct PhotoReader<'a> {
     /// The detector.
     pub detector: &'a Detector,
@@ -203,32 +203,30 @@ impl PhotoReader<'_> {
 
     fn pool(&self, sample: LayoutSample, features: &[(String, Map)]) -> Result<PhotoLook, PhotoError> {
         let wrong = |reason: String| PhotoError::Taps { reason };
-        let mut maps: Vec<Array2<f32>> = Vec::new();
         let mut evidence = Vec::new();
-        let mut cells: Option<[usize; 2]> = None;
+        let mut roots: Vec<ArrayView3<'_, f32>> = Vec::new();
         let mut named: Vec<&(String, Map)> = features.iter().filter(|(name, _)| name.starts_with("feature")).collect();
         named.sort_by_key(|(name, _)| (name.len(), name.clone()));
         for (name, map) in named {
             let map = map.as_f32().ok_or_else(|| wrong(format!("`{name}` holds integers")))?;
-            let &[1, channels, rows, columns] = map.shape() else {
+            let &[1, _, rows, columns] = map.shape() else {
                 return Err(wrong(format!("`{name}` is {:?}, a map is [1, C, h, w]", map.shape())));
             };
             if rows * columns == 1 {
                 evidence.extend(map.iter().copied());
                 continue;
             }
-            if *cells.get_or_insert([rows, columns]) != [rows, columns] {
-                return Err(wrong(format!("`{name}` has {rows} x {columns} cells, the first map has others")));
-            }
             if let Some(low) = map.iter().find(|v| !v.is_finite() || **v < 0.0) {
                 return Err(wrong(format!(
                     "`{name}` holds {low}: a map after a ReLU is needed, whose roots are taken"
                 )));
             }
-            let roots = map.mapv(f32::sqrt).into_shape_with_order((channels, rows * columns));
-            maps.push(roots.map_err(|e| wrong(format!("`{name}`: {e}")))?);
+            let map = map.index_axis(Axis(0), 0).into_dimensionality().map_err(|e| wrong(format!("`{name}`: {e}")))?;
+            roots.push(map);
         }
-        let Some([rows, columns]) = cells else { return Err(wrong("there is no map".to_owned())) };
+        let (rows, columns, _) =
+            grid_of(&roots.iter().map(|m| [m.dim().1, m.dim().2]).collect::<Vec<_>>()).map_err(wrong)?;
+        let maps: Vec<Array2<f32>> = roots.iter().map(|map| mean_roots(map, rows, columns)).collect();
         let grid = FeatureGrid { columns, rows, picture: sample.size };
         let person = [sample.entities[0].bbox];
         let whole = Array2::from_elem((1, rows * columns), 1.0 / (rows * columns) as f32);
@@ -257,9 +255,51 @@ impl PhotoReader<'_> {
     }
 }
 
+/// The grid that maps of these cells share, rows and columns, and how many cells along a side of each are averaged into one of it.
+///
+/// # Errors
+/// What is wrong, where there is no map, or one whose cells are no whole multiple of the smallest map's.
+pub fn grid_of(cells: &[[usize; 2]]) -> Result<(usize, usize, Vec<usize>), String> {
+    let Some(&[rows, columns]) = cells.iter().min() else { return Err("there is no map".to_owned()) };
+    let factor = |&[r, c]: &[usize; 2]| {
+        let whole = rows > 0 && columns > 0 && r % rows == 0 && c % columns == 0 && r / rows == c / columns;
+        whole.then(|| r / rows.max(1)).ok_or_else(|| {
+            format!(
+                "a map of {r} x {c} cells beside one of {rows} x {columns}: whole multiples of its cells are needed"
+            )
+        })
+    };
+    Ok((rows, columns, cells.iter().map(factor).collect::<Result<_, _>>()?))
+}
+
+/// The roots of a map `[C, h, w]`, averaged over the cells of a grid: `[C, rows columns]`.
+fn mean_roots(map: &ArrayView3<'_, f32>, rows: usize, columns: usize) -> Array2<f32> {
+    let (channels, height, width) = map.dim();
+    let factor = height / rows;
+    let mut mean = Array2::zeros((channels, rows * columns));
+    let share = 1.0 / (factor * factor) as f32;
+    for ((channel, y, x), value) in map.indexed_iter() {
+        debug_assert!(x / factor < columns && width == columns * factor);
+        mean[[channel, y / factor * columns + x / factor]] += value.sqrt() * share;
+    }
+    mean
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn maps_of_more_cells_are_averaged_to_the_smallest() {
+        assert_eq!(grid_of(&[[18, 18], [9, 9]]), Ok((9, 9, vec![2, 1])));
+        assert_eq!(grid_of(&[[10, 10]]), Ok((10, 10, vec![1])));
+        for wrong in [vec![], vec![[19, 19], [9, 9]], vec![[18, 9], [9, 9]]] {
+            assert!(grid_of(&wrong).is_err(), "{wrong:?}");
+        }
+        let map = ndarray::Array3::from_shape_fn((2, 2, 4), |(c, y, x)| (c * 100 + (y * 4 + x).pow(2)) as f32);
+        let mean = mean_roots(&map.view(), 1, 2);
+        assert_eq!(mean.row(0).to_vec(), [2.5, 4.5]);
+    }
 
     #[test]
     fn views_place_boxes_where_their_pixels_are() {

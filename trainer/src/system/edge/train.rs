@@ -62,6 +62,7 @@ impl EdgeModel {
             let _ = parameter.set_requires_grad(false);
         }
         let (store, network) = in_store(config, layout, device);
+        network.start(&table.in_layout);
         let text = texts.filter(|_| weights.words > 0.0 || weights.sentences > 0.0).map(|texts| {
             let own = RmlrShape::full(config.layout.verbs);
             let shape = RmlrShape { pair: config.hidden, cue_used: false, ..own };
@@ -124,6 +125,10 @@ impl EdgeModel {
             parts.push(("pairs", of_pairs.double_value(&[])));
             total += of_pairs * weights.pairs;
         }
+        if let Some(kept) = self.kept(&output, &batch).filter(|_| weights.kept > 0.0) {
+            parts.push(("kept", kept.double_value(&[])));
+            total += kept * weights.kept;
+        }
         if let Some((cross, texts)) = &self.text {
             let visual = VisualOutput {
                 cue: None,
@@ -155,6 +160,24 @@ impl EdgeModel {
         let distance = &target * (target.log() - own.log_softmax(-1, Kind::Float));
         let each = distance.sum_dim_intlist([1i64].as_slice(), false, Kind::Float) * &known;
         each.sum(Kind::Float) / known.sum(Kind::Float).clamp_min(1.0) * (t * t)
+    }
+
+    /// Mean squared difference that the re-mined features make to the logits of verbs of which the photos say nothing: a photo's label tells one verb,
+    /// and what is not told is to stay as it was. `None` where there is no pair.
+    fn kept(&self, output: &EdgeOutput, batch: &EdgeBatch) -> Option<Tensor> {
+        let [pairs, verbs] = output.layout.size2().map(|(p, v)| [p, v]).ok()?;
+        if pairs == 0 {
+            return None;
+        }
+        let mut told = vec![0f32; (self.network.config().layout.objects * verbs) as usize];
+        for ((verb, object), known) in self.table.actions.iter().zip(&self.table.in_layout) {
+            if let (Some(ObjectClass(class)), true) = (object, known) {
+                told[usize::from(*class) * verbs as usize + usize::from(verb.0)] = 1.0;
+            }
+        }
+        let told = Tensor::from_slice(&told).view([-1, verbs]).to_device(output.layout.device());
+        let untold = told.index_select(0, &batch.pairs.object_class).neg() + 1.0;
+        Some(((&output.layout - &output.layout_alone).square() * untold).mean(Kind::Float))
     }
 
     /// Binary cross-entropy of the best pair of each photo and action whose object was found: one of them does the photo's action, none any

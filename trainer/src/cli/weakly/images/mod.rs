@@ -339,7 +339,8 @@ impl WeaklyArguments {
         let vocabulary = report.folders.vocabulary();
         let tensors = lite.store.variables();
         let storage = if self.images.f16_weights { WeightStorage::F16 } else { WeightStorage::F32 };
-        let backbone = SecondBackbone { tensors: &tensors, prefix: "", config: lite.network.config(), storage };
+        let backbone =
+            SecondBackbone { tensors: &tensors, prefix: "", config: lite.network.config(), storage, side: None };
         let weights = WeaklyGraph::exported(model.store.variables());
         let alone = !vocabulary.alone().is_empty();
         let feature = backbone.feature(&base.manifest().detector.input);
