@@ -236,6 +236,37 @@ fn boxes_stay_and_the_map_is_libtorchs() {
     assert!(result.triplets.iter().all(|t| (0.0..=1.0).contains(&t.score)));
 }
 
+/// At a size of its own it sees what libtorch makes of the detector's input, bilinear by cell centres; its late maps are there.
+#[test]
+fn at_a_size_of_its_own() {
+    let (base, frame) = (ModelBundle::builtin().unwrap(), photo());
+    let lite = Lite::reference(BatchNorm::Folded, "");
+    let backbone = SecondBackbone { side: Some(128), ..lite.backbone(WeightStorage::F32) };
+    assert_eq!(backbone.feature(&base.manifest().detector.input)[..2], [4, 4]);
+    let bundle = written(&over(&base, backbone)).unwrap();
+    let map = detected(&bundle, &frame).1.unwrap();
+    let input = base.manifest().detector.input.size();
+    let spec = InputSpec {
+        name: "images".into(),
+        shape: [1, 3, input.height as usize, input.width as usize],
+        colour: ColourOrder::Rgb,
+        mean: [INPUT_MEAN; 3],
+        std: [INPUT_STD; 3],
+        resize: ResizeRule::Stretch {},
+    };
+    let values: Vec<f32> = prepare(&frame.pixels, &spec).0.iter().copied().collect();
+    let seen = Tensor::from_slice(&values).view([1, 3, i64::from(input.height), i64::from(input.width)]);
+    let seen = seen.upsample_bilinear2d([128, 128], false, None, None);
+    let difference = relative(&lite.network.map(&seen, false), &map);
+    assert!(difference <= TOLERANCE, "{difference}");
+    let graph = onnx::from_bytes(bundle.file("detector.onnx").unwrap()).unwrap().graph.unwrap();
+    let late = backbone.late_maps();
+    assert_eq!((late.len(), late[2].as_str()), (3, SECOND_BACKBONE_MAP));
+    for name in &late {
+        assert!(graph.node.iter().any(|node| node.output.contains(name)), "{name}");
+    }
+}
+
 #[test]
 fn colours_and_scales_of_other_detectors() {
     let lite = Lite::reference(BatchNorm::Trained, "");
