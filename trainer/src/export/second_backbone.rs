@@ -97,10 +97,10 @@ impl SecondBackbone<'_> {
 
     /// The graph of the detector of `base` with the network added, and with one more output, [`SECOND_BACKBONE_MAP`].
     ///
-    /// The network reads the detector's input at the detector's size, or resized (bilinear) to [`SecondBackbone::side`]. Mean and scale are changed from the detector's to its own, `(v - 127) / 128`,
-    /// by a product and a sum before the first convolution, whose padding means a value of 0 after both; where the detector takes BGR, that
-    /// convolution's weights are reordered, which costs nothing. What the detector's graph holds stays as it is, its operator set too: 11 or
-    /// later.
+    /// The network reads the detector's input at the detector's size, or resized (bilinear) to [`SecondBackbone::side`]. Mean and scale are
+    /// changed from the detector's to its own, `(v - 127) / 128`, by a product and a sum before the first convolution, whose padding means a
+    /// value of 0 after both; where the detector takes BGR, that convolution's weights are reordered, which costs nothing. What the detector's
+    /// graph holds stays as it is, its operator set too: 11 or later.
     ///
     /// # Errors
     /// [`ExportError::Resize`] unless the detector stretches the picture; [`ExportError::Detector`], [`ExportError::OldGraph`],

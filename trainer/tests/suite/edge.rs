@@ -1,9 +1,11 @@
 //! The edge head in the runtime's engine says what the network says, and what each of its parts says alone.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use hoi_quantize::onnx::{self, GraphBuilder};
 use hoi_runtime::bundle::{BundleParts, ModelBundle, write_bundle};
+use hoi_runtime::detector::DetectorSpec;
 use hoi_runtime::engine::{Dim, ElementType, Engine, GraphRequest, Model, Tensor, TractEngine};
 use hoi_runtime::fusion::{FusionSpec, TripletNms};
 use hoi_runtime::geometry::Size;
@@ -13,7 +15,7 @@ use hoi_runtime::vocabulary::{ObjectClass, Vocabulary};
 use hoi_trainer::dataset::hico_det::InteractionTable;
 use hoi_trainer::dataset::layout::LayoutSample;
 use hoi_trainer::dataset::stanford40::{ACTIONS, with_actions};
-use hoi_trainer::export::{EdgeGraph, RELATION_MAP};
+use hoi_trainer::export::{EVIDENCE_MAP, EdgeGraph, RELATION_MAP, with_evidence};
 use hoi_trainer::system::edge::{
     ActionTable, EdgeBatch, EdgeConfig, EdgeModel, EdgeNetwork, PhotoLook, Photos, TrainWeights, load_model,
     save_model, train,
@@ -324,11 +326,11 @@ fn telling(count: usize) -> (Vec<PhotoLook>, Vec<Option<usize>>) {
         .unzip()
 }
 
-#[test]
-fn training_learns_the_action_and_the_pair() {
+/// A model that learned from 64 made-up photos.
+fn trained(kept: f64) -> EdgeModel {
     let folder = tempfile::tempdir().unwrap();
     tch::manual_seed(1);
-    let weights = TrainWeights { input_dropout: 0.0, dropout: 0.0, ..TrainWeights::default() };
+    let weights = TrainWeights { input_dropout: 0.0, dropout: 0.0, kept, ..TrainWeights::default() };
     let model = model(&weights);
     let (looks, actions) = telling(64);
     model.prepare(&looks);
@@ -347,6 +349,12 @@ fn training_learns_the_action_and_the_pair() {
     let photos = Photos { views: &views, actions: &actions, teachers: None };
     train(&model, &photos, &mut trainer, &config, |_| Vec::new()).unwrap();
     trainer.keep_average();
+    model
+}
+
+#[test]
+fn training_learns_the_action_and_the_pair() {
+    let model = trained(TrainWeights::default().kept);
     let (fresh, expected) = telling(60);
     let all: Vec<&PhotoLook> = fresh.iter().collect();
     let [said, _] = model.answers(&all);
@@ -355,7 +363,7 @@ fn training_learns_the_action_and_the_pair() {
     assert!(right >= 58, "{right} of 60");
     // The pair with the bicycle hears of it.
     let (layout_vocabulary, vocabulary) = vocabularies();
-    let table = ActionTable::new(&crate::edge::config().actions, &vocabulary, &layout_vocabulary).unwrap();
+    let table = ActionTable::new(&config().actions, &vocabulary, &layout_vocabulary).unwrap();
     let ride = |photo: &PhotoLook, network: &EdgeNetwork| {
         let batch = EdgeBatch::new(&[photo], Device::Cpu);
         no_grad(|| {
@@ -364,4 +372,60 @@ fn training_learns_the_action_and_the_pair() {
         })
     };
     assert!(ride(&fresh[0], &model.network) > ride(&fresh[1], &model.network) + 2.0);
+}
+
+#[test]
+fn verbs_that_no_photo_tells_stay_as_they_were() {
+    let (fresh, _) = telling(60);
+    let batch = EdgeBatch::new(&fresh.iter().collect::<Vec<_>>(), Device::Cpu);
+    let (_, vocabulary) = vocabularies();
+    // Of a bicycle the photos tell ride and repair.
+    let of_bicycles = batch.pairs.object_class.eq(1).nonzero().squeeze_dim(1);
+    assert!(of_bicycles.size()[0] > 10);
+    let told = ["ride", "repair"].map(|name| i64::from(vocabulary.verb(name).unwrap().0));
+    let untold: Vec<i64> = (0..117).filter(|verb| !told.contains(verb)).collect();
+    let moved = |kept: f64| {
+        let model = trained(kept);
+        no_grad(|| {
+            let with = model.network.forward(&batch, [0.0; 2]).layout;
+            let moved = (with - model.network.layout().forward(&batch.pairs)).abs().index_select(0, &of_bicycles);
+            moved.index_select(1, &Values::from_slice(&untold)).mean(Kind::Float).double_value(&[])
+        })
+    };
+    let (kept, free) = (moved(TrainWeights::default().kept), moved(0.0));
+    println!("untold verbs move by {kept:.3}, without the weight by {free:.3}");
+    assert!(kept < 0.5 * free, "{kept} against {free}");
+}
+
+/// A NanoDet's graph ends in probabilities: the head hears logits all the same, cut where a probability says no more.
+#[test]
+fn evidence_of_probabilities_is_logits() {
+    let description = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/detectors/nanodet_plus_m_416.json");
+    let mut description: serde_json::Value = serde_json::from_slice(&std::fs::read(description).unwrap()).unwrap();
+    let spec: DetectorSpec = serde_json::from_value(description["detector"].take()).unwrap();
+    let values = Array::from_shape_vec(vec![1, 2, 3], vec![0.1, 0.7, 0.0, 0.5, 0.2, 0.0]).unwrap();
+    let said = |nanodet: bool| -> Vec<f32> {
+        let mut parts = BundleParts::from_bundle(&ModelBundle::builtin().unwrap());
+        if nanodet {
+            spec.decoder.clone_into(&mut parts.manifest.detector.decoder);
+        }
+        let mut graph = GraphBuilder::new("detector");
+        graph.input("in", ElementType::F32, &[1, 2, 3].map(Dim::Fixed));
+        graph.node("Identity", &["in"], &["scores"], vec![]);
+        graph.output("scores", ElementType::F32, &[1, 2, 3].map(Dim::Fixed));
+        parts.files.insert(parts.manifest.detector.file.clone(), onnx::to_bytes(&graph.finish()).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = write_bundle(&folder.path().join("bundle"), parts).unwrap();
+        let model = onnx::to_bytes(&with_evidence(&bundle, "scores").unwrap()).unwrap();
+        let request = GraphRequest { inputs: vec![], outputs: vec![EVIDENCE_MAP.into()] };
+        let model = TractEngine::new(1).load(&model, &request).unwrap();
+        let map = model.run(vec![Tensor::F32(values.clone())]).unwrap().remove(0);
+        assert_eq!(map.shape(), [1, 3, 1, 1]);
+        map.as_f32().unwrap().iter().copied().collect()
+    };
+    assert_eq!(said(false), [0.5, 0.7, 0.0]);
+    let logits = said(true);
+    for (found, expected) in logits.iter().zip([0.0, (0.7f32 / 0.3).ln(), (1e-4f32 / (1.0 - 1e-4)).ln()]) {
+        assert!((found - expected).abs() < 1e-3, "{logits:?}");
+    }
 }

@@ -301,7 +301,8 @@ impl DistillArguments {
         }
         let identity = RunIdentity {
             system: json!({"model": config, "weights": weights, "layout": self.layout, "teachers": self.teacher,
-                "tap": taps, "evidence": self.evidence, "second_backbone": self.second_backbone, "second_side": self.second_side, "others": self.others}),
+                "tap": taps, "evidence": self.evidence, "second_backbone": self.second_backbone, "second_side": self.second_side,
+                "others": self.others}),
             data: data.clone(),
         };
         let progress = self.run.progress();

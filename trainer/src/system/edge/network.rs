@@ -38,8 +38,6 @@ pub struct EdgeOutput {
     pub actions: Tensor,
     /// Verb logits of the layout head with the re-mined features, `[P, V_layout]`.
     pub layout: Tensor,
-    /// The same without them.
-    pub layout_alone: Tensor,
     /// The actions' logits as pairs hear them: `scale logit(p) + offset`, `[B, I]`.
     pub heard: Tensor,
 }
@@ -154,9 +152,7 @@ impl EdgeNetwork {
         let hidden = Tensor::cat(&inputs, 1).apply(&self.hidden).relu();
         let actions = dropped(hidden.shallow_clone(), dropout[1]).apply(&self.actions);
         let heard = self.heard(&actions);
-        let layout_alone = no_grad(|| self.layout.forward(&batch.pairs));
-        let layout = self.of_layout(batch).unwrap_or_else(|| layout_alone.shallow_clone());
-        EdgeOutput { layout, layout_alone, hidden, actions, heard }
+        EdgeOutput { layout: self.of_layout(batch), hidden, actions, heard }
     }
 
     /// The relation map's means `[.., R]` of means of roots `[.., C]`, over masks that add up to `covered`: 1, or a number a row.
@@ -170,13 +166,16 @@ impl EdgeNetwork {
         standard.matmul(&Tensor::cat(&self.maps, 0))
     }
 
-    /// Verb logits with the re-mined features; `None` where nothing is re-mined.
-    fn of_layout(&self, batch: &EdgeBatch) -> Option<Tensor> {
-        let [cue, pair] = self.remine.as_ref()?;
-        let channels = self.config.channels();
-        let (means, covered) = (batch.of_pairs.narrow(1, 0, channels), batch.of_pairs.narrow(1, channels, 1));
-        let seen = self.relation(&means, Some(&covered), 0.0).matmul(cue).relu().matmul(pair);
-        Some(self.layout.forward_seen(&batch.pairs, &seen))
+    fn of_layout(&self, batch: &EdgeBatch) -> Tensor {
+        match &self.remine {
+            Some([cue, pair]) => {
+                let channels = self.config.channels();
+                let (means, covered) = (batch.of_pairs.narrow(1, 0, channels), batch.of_pairs.narrow(1, channels, 1));
+                let seen = self.relation(&means, Some(&covered), 0.0).matmul(cue).relu().matmul(pair);
+                self.layout.forward_seen(&batch.pairs, &seen)
+            }
+            None => self.layout.forward(&batch.pairs),
+        }
     }
 
     /// `scale ln(p / (1 - p)) + offset` of the actions' softmax.

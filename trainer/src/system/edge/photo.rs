@@ -87,7 +87,8 @@ pub struct PhotoLook {
     pub of_pairs: Tensor,
 }
 
-/// Reads photos by a bundle's detector and its taps: maps `[1, C, h, w]`, whose cells are whole multiples of the smallest map's, and `[1, K, 1, 1]` for class scores.
+/// Reads photos by a bundle's detector and its taps: maps `[1, C, h, w]`, whose cells are whole multiples of the smallest map's, and
+/// `[1, K, 1, 1]` for class scores.
 pub struct PhotoReader<'a> {
     /// The detector.
     pub detector: &'a Detector,

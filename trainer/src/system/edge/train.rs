@@ -125,7 +125,7 @@ impl EdgeModel {
             parts.push(("pairs", of_pairs.double_value(&[])));
             total += of_pairs * weights.pairs;
         }
-        if let Some(kept) = self.kept(&output, &batch).filter(|_| weights.kept > 0.0) {
+        if let Some(kept) = (weights.kept > 0.0).then(|| self.kept(&output, &batch)).flatten() {
             parts.push(("kept", kept.double_value(&[])));
             total += kept * weights.kept;
         }
@@ -162,13 +162,14 @@ impl EdgeModel {
         each.sum(Kind::Float) / known.sum(Kind::Float).clamp_min(1.0) * (t * t)
     }
 
-    /// Mean squared difference that the re-mined features make to the logits of verbs of which the photos say nothing: a photo's label tells one verb,
-    /// and what is not told is to stay as it was. `None` where there is no pair.
+    /// Mean squared difference that the re-mined features make to the logits of verbs of which the photos say nothing: what is not told is to
+    /// stay as it was. `None` where nothing is re-mined or there is no pair.
     fn kept(&self, output: &EdgeOutput, batch: &EdgeBatch) -> Option<Tensor> {
         let [pairs, verbs] = output.layout.size2().map(|(p, v)| [p, v]).ok()?;
-        if pairs == 0 {
+        if pairs == 0 || self.network.config().remined == 0 {
             return None;
         }
+        let alone = no_grad(|| self.network.layout().forward(&batch.pairs));
         let mut told = vec![0f32; (self.network.config().layout.objects * verbs) as usize];
         for ((verb, object), known) in self.table.actions.iter().zip(&self.table.in_layout) {
             if let (Some(ObjectClass(class)), true) = (object, known) {
@@ -177,7 +178,7 @@ impl EdgeModel {
         }
         let told = Tensor::from_slice(&told).view([-1, verbs]).to_device(output.layout.device());
         let untold = told.index_select(0, &batch.pairs.object_class).neg() + 1.0;
-        Some(((&output.layout - &output.layout_alone).square() * untold).mean(Kind::Float))
+        Some(((&output.layout - alone).square() * untold).mean(Kind::Float))
     }
 
     /// Binary cross-entropy of the best pair of each photo and action whose object was found: one of them does the photo's action, none any
