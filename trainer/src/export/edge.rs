@@ -302,6 +302,7 @@ impl EdgeGraph<'_> {
         let offset = with_none(nodes.take("hear.offset", &[count])?);
         nodes.tensor("hear.scale", &scale)?;
         nodes.tensor("hear.offset", &offset)?;
+        nodes.tensor("hear.least", &with_none(nodes.take("hear.least", &[count])?))?;
         nodes.constant("tiny", &[], &[PROBABILITY_EPS])?;
         nodes.constant("unit.and.tiny", &[], &[1.0 + PROBABILITY_EPS])?;
         nodes.constant("present.gain", &[], &[PRESENT])?;
@@ -319,7 +320,8 @@ impl EdgeGraph<'_> {
             .node("Log", &["actions.no"], &["actions.log_no"], vec![])
             .node("Sub", &["actions.log_yes", "actions.log_no"], &["actions.logit"], vec![])
             .node("Mul", &["actions.logit", "hear.scale"], &["heard.scaled"], vec![])
-            .node("Add", &["heard.scaled", "hear.offset"], &["heard.pair"], vec![])
+            .node("Add", &["heard.scaled", "hear.offset"], &["heard.unbounded"], vec![])
+            .node("Max", &["heard.unbounded", "hear.least"], &["heard.pair"], vec![])
             .node("Mul", &["map.whole", "map.whole"], &["present.squares"], vec![])
             .node(
                 "ReduceMean",

@@ -53,6 +53,7 @@ fn config() -> EdgeConfig {
         evidence_projected: 4,
         hidden: 12,
         remined: 6,
+        veto: 2.0,
         actions: ACTIONS.iter().map(|(_, v, o)| ((*v).to_owned(), o.map(str::to_owned))).collect(),
     }
 }
@@ -372,6 +373,34 @@ fn training_learns_the_action_and_the_pair() {
         })
     };
     assert!(ride(&fresh[0], &model.network) > ride(&fresh[1], &model.network) + 2.0);
+}
+
+#[test]
+fn what_the_look_takes_away_is_bounded_where_the_layout_head_knows_more() {
+    let model = model(&TrainWeights::default());
+    // A look that is sure of none of the actions.
+    no_grad(|| {
+        for (name, mut variable) in model.store.variables() {
+            match name.as_str() {
+                "look.actions.weight" => drop(variable.zero_()),
+                "look.actions.bias" => drop(variable.narrow(0, ACTIONS.len() as i64, 1).fill_(50.0)),
+                _ => {}
+            }
+        }
+    });
+    let (_, vocabulary) = vocabularies();
+    let (sample, layout) = (sample(), layout().logits(&sample()));
+    let found = run(exported(&model).as_ref(), &sample, &sample.object_class(), &features(3, 1.0));
+    let repair = usize::from(vocabulary.verb("repair").unwrap().0);
+    let ride = usize::from(vocabulary.verb("ride").unwrap().0);
+    let of = |class: u16| sample.pairs.iter().position(|p| sample.entities[p.object].class.0 == class).unwrap();
+    // HICO-DET has `repair bicycle`, and no `repair car`: of that only the photo tells.
+    let [bicycle, car] = [1, 2].map(of);
+    for verb in [ride, repair] {
+        let (with, alone) = (found[[bicycle, verb]], layout[bicycle * 117 + verb]);
+        assert!((with - (alone - config().veto as f32)).abs() < 1e-3, "verb {verb}: {with}, {alone} alone");
+    }
+    assert!(found[[car, repair]] < -10.0, "{}", found[[car, repair]]);
 }
 
 #[test]

@@ -35,6 +35,9 @@ use crate::text::TextEncoder;
 /// Late maps of SSDLite-MobileNetV2, 10 x 10 cells each.
 const SSDLITE_TAPS: [&str; 3] = ["Clip_284", "Clip_337", "Clip_357"];
 
+/// A veto of more than this leaves no probability.
+const MOST_VETO: f64 = 100.0;
+
 /// Photos that the trained network scores at a time.
 const BATCH: usize = 256;
 
@@ -192,6 +195,17 @@ struct ShapeArguments {
     /// Width of the re-mined features of a pair; 0: none
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(i64).range(0..=4096))]
     remined: i64,
+    /// What the look at a person takes at most from the logit of an action that the layout head knows
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = veto)]
+    veto: f64,
+}
+
+/// A number from 0 to [`MOST_VETO`].
+fn veto(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if (0.0..=MOST_VETO).contains(&x) => Ok(x),
+        _ => Err(format!("`{text}` is no number from 0 to {MOST_VETO}")),
+    }
 }
 
 /// Part of the set with what was read of it.
@@ -409,6 +423,7 @@ impl DistillArguments {
             evidence_projected: 64,
             hidden: self.shape.hidden,
             remined: self.shape.remined,
+            veto: self.shape.veto,
             actions,
         })
     }

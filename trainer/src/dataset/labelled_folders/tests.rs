@@ -205,7 +205,8 @@ fn a_vocabulary_whose_names_clash_is_refused() {
 fn all_interactions_of_hico_det_have_names_of_their_own() {
     let bundle = hoi_runtime::bundle::ModelBundle::builtin().unwrap();
     let known = KnownInteractions::new(bundle.vocabulary()).unwrap();
-    assert_eq!(known.len(), 600);
+    // HICO-DET's 600, 2 more verbs with an object of COCO's, 23 without an object.
+    assert_eq!(known.len(), 625);
     let names: Vec<&str> = known.names().collect();
     assert!(names.iter().all(|name| known.name(name) == Some(name)));
     assert_eq!(known.nearest("riding a bicycle")[0], "ride bicycle");

@@ -27,6 +27,8 @@ pub struct EdgeConfig {
     pub hidden: i64,
     /// Width of the re-mined features of a pair; 0: none.
     pub remined: i64,
+    /// What is heard of a person takes at most this from the logit of an action that the layout head knows.
+    pub veto: f64,
     /// What the look at a person tells apart: `[verb, object or null]`.
     pub actions: Vec<(String, Option<String>)>,
 }

@@ -11,6 +11,9 @@ use crate::system::layout::{LayoutNetwork, Pairs};
 /// Added to probabilities before their logarithm: logits stay within 16.
 const PROBABILITY_EPS: f64 = 1e-7;
 
+/// Bound of what is heard of an action that only the photo tells: none.
+const UNBOUNDED: f64 = -1e3;
+
 /// Ways in which a person is seen: its box, the upper half of it, the whole picture.
 pub(super) const VIEWS: usize = 3;
 
@@ -38,7 +41,7 @@ pub struct EdgeOutput {
     pub actions: Tensor,
     /// Verb logits of the layout head with the re-mined features, `[P, V_layout]`.
     pub layout: Tensor,
-    /// The actions' logits as pairs hear them: `scale logit(p) + offset`, `[B, I]`.
+    /// The actions' logits as pairs hear them: `max(scale logit(p) + offset, least)`, `[B, I]`.
     pub heard: Tensor,
 }
 
@@ -49,7 +52,7 @@ pub struct EdgeOutput {
 /// roots only.
 ///
 /// Parameters: `relate.map.K`, `relate.mean`, `relate.deviation`, `look.evidence`, `look.hidden`, `look.actions`, `look.evidence_mean`,
-/// `look.evidence_deviation`, `remine.cue`, `remine.pair`, `hear.scale`, `hear.offset`.
+/// `look.evidence_deviation`, `remine.cue`, `remine.pair`, `hear.scale`, `hear.offset`, `hear.least`.
 #[derive(Debug)]
 pub struct EdgeNetwork {
     config: EdgeConfig,
@@ -62,6 +65,7 @@ pub struct EdgeNetwork {
     remine: Option<[Tensor; 2]>,
     scale: Tensor,
     offset: Tensor,
+    least: Tensor,
 }
 
 impl EdgeNetwork {
@@ -103,17 +107,23 @@ impl EdgeNetwork {
             }),
             scale: hear.var("scale", &[count], nn::Init::Const(1.0)),
             offset: hear.var("offset", &[count], nn::Init::Const(0.0)),
+            least: buffer(&hear, "least", count, UNBOUNDED),
             config: config.clone(),
             layout,
         }
     }
 
     /// Where training starts: to what the layout head says of an action that it knows, the photo adds how much likelier the action is there than
-    /// one of all of them; of others the photo says all.
+    /// one of all of them, and takes at most the veto from it; of others the photo says all.
     pub(super) fn start(&self, known: &[bool]) {
         let even = (known.len() as f32).ln();
         let start: Vec<f32> = known.iter().map(|&known| if known { even } else { 0.0 }).collect();
-        no_grad(|| self.offset.shallow_clone().copy_(&Tensor::from_slice(&start)));
+        let bound = |&known: &bool| if known { -self.config.veto as f32 } else { UNBOUNDED as f32 };
+        let least: Vec<f32> = known.iter().map(bound).collect();
+        no_grad(|| {
+            self.offset.shallow_clone().copy_(&Tensor::from_slice(&start));
+            self.least.shallow_clone().copy_(&Tensor::from_slice(&least));
+        });
     }
 
     /// Sizes.
@@ -178,11 +188,11 @@ impl EdgeNetwork {
         }
     }
 
-    /// `scale ln(p / (1 - p)) + offset` of the actions' softmax.
+    /// `max(scale ln(p / (1 - p)) + offset, least)` of the actions' softmax.
     fn heard(&self, actions: &Tensor) -> Tensor {
         let p = actions.softmax(-1, Kind::Float).narrow(1, 0, self.config.actions.len() as i64);
         let logit = (&p + PROBABILITY_EPS).log() - (p.neg() + (1.0 + PROBABILITY_EPS)).log();
-        logit * &self.scale + &self.offset
+        (logit * &self.scale + &self.offset).maximum(&self.least)
     }
 
     /// Logits `[P, I]` of the pairs for the actions that have the pair's object: what the layout head says of the verb, where it knows it, and
