@@ -68,6 +68,12 @@ fn inspect_shows_taps_and_tokens() {
         &graph,
         "--detector-description",
         &description,
+        "--head",
+        "models/heads/layout.onnx",
+        "--head-description",
+        "models/heads/layout.json",
+        "--head-licence",
+        "Apache-2.0",
     ]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let shown = text(&hoi(&["inspect", &out]).stdout);
@@ -177,7 +183,8 @@ fn bench_measures_every_stage() {
     assert!(object["frames"].as_u64().unwrap() >= 1);
     let output = hoi(&["bench", "--seconds", "1", "--json", "--crowd", "15,15", "--stage", "after-detector"]);
     let object: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(object["pairs"], 435);
+    // 15 people with 14 others and 15 objects each, and each of them alone.
+    assert_eq!(object["pairs"], 15 * 29 + 15);
     assert_eq!(object["p50_ms"], object["stages"]["after_detector"]["p50_ms"]);
 }
 

@@ -221,12 +221,15 @@ fn a_calibrated_score_is_explained() {
 #[test]
 fn the_prior_rule_is_explained_too() {
     let explained = frame(&["detect", &photo("ride_horse.jpg"), "--json", "--explain"]);
+    let calibration = ModelBundle::builtin().unwrap().manifest().fusion.calibration().unwrap();
     let triplets = explained["triplets"].as_array().unwrap();
     assert!(!triplets.is_empty());
     for t in triplets {
         assert_eq!(t["factors"].as_object().unwrap().len(), 2, "{t}");
         assert!(t["factors"]["verb"].is_f64() && t["factors"]["prior"].is_f64());
-        assert!((product(t) - number(&t["score"])).abs() < 1e-5, "{t}");
+        assert!((product(t) - number(&t["product"])).abs() < 1e-5, "{t}");
+        let probability = calibration.probability(number(&t["product"]) as f32);
+        assert!((f64::from(probability) - number(&t["score"])).abs() < 1e-5, "{t}");
     }
 }
 

@@ -114,7 +114,7 @@ fn values_that_do_not_fit() {
         ("\"logit_columns\": 91", "\"logit_columns\": 9", "detector.decoder.class_columns"),
         ("\"max_detections\": 300", "\"max_detections\": 0", "detector.max_detections"),
         ("\"logit_columns\": 91", "\"logit_columns\": 0", "detector.decoder.logit_columns"),
-        ("\"lambda\": 2.8", "\"lambda\": -1", "fusion.lambda"),
+        ("\"lambda\": 1.0", "\"lambda\": -1", "fusion.lambda"),
         ("\"max_triplets\": 100", "\"max_triplets\": 0", "fusion.max_triplets"),
     ] {
         let copy = BundleCopy::default();

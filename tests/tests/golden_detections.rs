@@ -73,9 +73,8 @@ fn compare(bundle: &ModelBundle, golden: &Value) {
 #[test]
 fn the_default_detector_agrees_on_eight_photos() {
     let bundle = ModelBundle::builtin().unwrap();
-    let golden = golden("ssdlite_mnv2_coco_300");
-    assert_eq!(golden["sha256"].as_str().unwrap(), bundle.manifest().files["detector.onnx"].sha256);
-    compare(&bundle, &golden);
+    // Its graph is the golden one with two more tensors, which the head reads.
+    compare(&bundle, &golden("ssdlite_mnv2_coco_300"));
 }
 
 #[test]
