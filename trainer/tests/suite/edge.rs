@@ -390,7 +390,7 @@ fn what_the_look_takes_away_is_bounded_where_the_layout_head_knows_more() {
     });
     let (_, vocabulary) = vocabularies();
     let (sample, layout) = (sample(), layout().logits(&sample()));
-    let found = run(exported(&model).as_ref(), &sample, &sample.object_class(), &features(3, 1.0));
+    let found = run(exported(&model).as_ref(), &sample, &sample.object_class(), &seen(&model, &features(3, 1.0)));
     let repair = usize::from(vocabulary.verb("repair").unwrap().0);
     let ride = usize::from(vocabulary.verb("ride").unwrap().0);
     let of = |class: u16| sample.pairs.iter().position(|p| sample.entities[p.object].class.0 == class).unwrap();

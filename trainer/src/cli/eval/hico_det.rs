@@ -204,6 +204,7 @@ fn graph_scorer(
     parts.files.insert(description.head.file.clone(), onnx);
     parts.manifest.head = description.head;
     parts.manifest.vocabulary = description.vocabulary;
+    parts.manifest.evaluation.clear();
     let bundle = write_bundle(&folder.path().join("head"), parts)
         .with_context(|| format!("putting {} into a bundle", head.display()))?;
     let head =
