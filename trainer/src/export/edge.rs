@@ -181,7 +181,7 @@ impl EdgeGraph<'_> {
             &["counted"],
             vec![],
         );
-        let beside = Beside { seen: seen.then_some("remined.pair"), counted: Some("counted") };
+        let beside = Beside { seen: seen.as_ref().map(|weight| ("remined.cue", weight)), counted: Some("counted") };
         layout_nodes(&mut nodes.graph, self.layout, beside)?;
         self.combine(&mut nodes)?;
         for spec in self.outputs() {
@@ -334,35 +334,33 @@ impl EdgeGraph<'_> {
         Ok(())
     }
 
-    /// `remined.pair` `[P, hidden]`; false where nothing is re-mined.
-    fn remine(&self, nodes: &mut Nodes<'_>) -> Result<bool, ExportError> {
+    /// `remined.cue` `[P, remined]`, and its weight `[remined, hidden]` in the layout head's first layer; `None` where nothing is re-mined.
+    fn remine(&self, nodes: &mut Nodes<'_>) -> Result<Option<Tensor>, ExportError> {
         let remined = self.config.remined;
         if remined == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         let relation = self.config.relation;
         let cue = nodes.take("remine.cue", &[relation, remined])?;
         nodes.tensor("remined.projection", &cue)?;
         let pair = nodes.take("remine.pair", &[remined, self.config.layout.hidden])?;
-        nodes.tensor("remined.weight", &pair)?;
         nodes
             .graph
             .node("MatMul", &["map.rows", "remined.projection"], &["remined.map"], vec![])
             .node("MatMul", &["pair_masks", "remined.map"], &["remined.roi"], vec![])
-            .node("Relu", &["remined.roi"], &["remined.cue"], vec![])
-            .node("MatMul", &["remined.cue", "remined.weight"], &["remined.pair"], vec![]);
-        Ok(true)
+            .node("Relu", &["remined.roi"], &["remined.cue"], vec![]);
+        Ok(Some(pair))
     }
 
     /// `verb_logits` from what the layout head says and what is heard of the person.
     ///
     /// Tables have a row for each class as the object of a pair, then one for each class as the object that a human alone is asked of; there
-    /// the human's own class stands for no object. What is heard has a column for each action by a pair, then one for each by a human alone.
+    /// the human's own class stands for no object. What is heard has two rows a human: what its pairs hear, and what it says alone.
     fn combine(&self, nodes: &mut Nodes<'_>) -> Result<(), ExportError> {
         let (objects, verbs) = (self.vocabulary.object_count(), self.vocabulary.verb_count());
         let (own_verbs, count) = (self.layout_vocabulary.verb_count(), self.actions.actions.len());
         let human = usize::from(self.vocabulary.human().0);
-        let columns = 2 * (count + 1);
+        let columns = count + 1;
         let [weight, bias] = verb_layer(self.layout);
         let bias = values(&bias);
         // What a pair of the row says of a verb before anything is seen or heard.
@@ -370,36 +368,35 @@ impl EdgeGraph<'_> {
         for row in first.chunks_mut(verbs).take(objects) {
             row[..own_verbs].copy_from_slice(&bias);
         }
-        // Where the layout head was not taught what the photos taught.
-        let mut untaught = Vec::new();
+        // Of a human alone the layout head says nothing, nor where it was not taught what the photos taught.
+        let mut taught = vec![1f32; 2 * objects * verbs];
+        taught[objects * verbs..].fill(0.0);
         let mut hears = vec![0f32; 2 * objects * columns];
         let mut to_verbs = vec![0f32; columns * verbs];
         for (column, (&(verb, object), &known)) in self.actions.actions.iter().zip(&self.actions.in_layout).enumerate()
         {
             let verb = usize::from(verb.0);
-            let asked = count + 1 + column;
             to_verbs[column * verbs + verb] = 1.0;
-            to_verbs[asked * verbs + verb] = 1.0;
             if let Some(ObjectClass(class)) = object {
                 let row = usize::from(class);
                 hears[row * columns + column] = 1.0;
                 if !known {
                     first[row * verbs + verb] = 0.0;
-                    if verb < own_verbs {
-                        untaught.push(row * verbs + verb);
-                    }
+                    taught[row * verbs + verb] = 0.0;
                 }
             }
             let row = objects + object.map_or(human, |ObjectClass(class)| usize::from(class));
-            hears[row * columns + asked] = 1.0;
+            hears[row * columns + column] = 1.0;
             first[row * verbs + verb] = 0.0;
         }
         let rows = 2 * objects;
         nodes.constant("table.first", &[rows, verbs], &first)?;
         nodes.constant("table.hears", &[rows, columns], &hears)?;
+        nodes.constant("table.taught", &[rows, verbs], &taught)?;
         nodes.constant("action.verbs", &[columns, verbs], &to_verbs)?;
         nodes.tensor("verbs.weight", &weight.constant_pad_nd([0, (verbs - own_verbs) as i64]))?;
-        nodes.graph.initializer_i64("objects", &[], &[objects as i64]);
+        nodes.graph.initializer_i64("objects", &[], &[objects as i64]).initializer_i64("rows.a.human", &[], &[2]);
+        nodes.shape("heard.shape", &[-1, columns as i64]);
         let gather = |graph: &mut GraphBuilder, table: &str, index: &str, output: &str| {
             graph.node("Gather", &[table, index], &[output], vec![attr_int("axis", 0)]);
         };
@@ -409,37 +406,31 @@ impl EdgeGraph<'_> {
             &["table.row"],
             vec![],
         );
-        // Of the layout head a human alone says nothing.
-        nodes.graph.node("Mul", &[HIDDEN, "counted"], &["layout.hidden"], vec![]).node(
-            "MatMul",
-            &["layout.hidden", "verbs.weight"],
-            &["layout.all"],
+        let graph = &mut nodes.graph;
+        gather(graph, "table.taught", "table.row", "pair.taught");
+        graph.node("MatMul", &[HIDDEN, "verbs.weight"], &["layout.all"], vec![]).node(
+            "Mul",
+            &["layout.all", "pair.taught"],
+            &["layout.taught"],
             vec![],
         );
-        let layout = if untaught.is_empty() {
-            "layout.all"
-        } else {
-            let mut taught = vec![1f32; rows * verbs];
-            untaught.iter().for_each(|&entry| taught[entry] = 0.0);
-            nodes.constant("table.taught", &[rows, verbs], &taught)?;
-            gather(&mut nodes.graph, "table.taught", "table.row", "pair.taught");
-            nodes.graph.node("Mul", &["layout.all", "pair.taught"], &["layout.taught"], vec![]);
-            "layout.taught"
-        };
-        let graph = &mut nodes.graph;
         graph.node("Concat", &["heard.pair", "actions.logit"], &["heard.both"], vec![attr_int("axis", 1)]).node(
             "Mul",
             &["heard.both", "present"],
             &["heard.present"],
             vec![],
         );
-        gather(graph, "heard.present", "human_index", "human.heard");
+        graph
+            .node("Reshape", &["heard.present", "heard.shape"], &["heard.rows"], vec![])
+            .node("Mul", &["human_index", "rows.a.human"], &["human.row"], vec![])
+            .node("Add", &["human.row", "alone.count"], &["heard.row"], vec![]);
+        gather(graph, "heard.rows", "heard.row", "human.heard");
         gather(graph, "table.hears", "table.row", "pair.hears");
         gather(graph, "table.first", "table.row", "pair.first");
         graph
             .node("Mul", &["human.heard", "pair.hears"], &["heard"], vec![])
             .node("MatMul", &["heard", "action.verbs"], &["heard.verbs"], vec![])
-            .node("Add", &[layout, "pair.first"], &["verbs.first"], vec![])
+            .node("Add", &["layout.taught", "pair.first"], &["verbs.first"], vec![])
             .node("Add", &["verbs.first", "heard.verbs"], &[VERB_LOGITS], vec![]);
         Ok(())
     }

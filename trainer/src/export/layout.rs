@@ -74,8 +74,9 @@ pub fn layout_graph(network: &LayoutNetwork) -> Result<ModelProto, ExportError> 
 /// What a head that sees more hands to the layout head's nodes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Beside<'a> {
-    /// A tensor `[P, hidden]` that is added to the first hidden layer before its ReLU.
-    pub(super) seen: Option<&'a str>,
+    /// A tensor `[P, R]` that is put beside the inputs of the first layer, and its rows of that layer's weight, `[R, hidden]`. It is cut as the
+    /// other inputs are.
+    pub(super) seen: Option<(&'a str, &'a Tensor)>,
     /// A tensor `[P, 1]`: 1 for pairs that compete, 0 for those that the others must not notice.
     pub(super) counted: Option<&'a str>,
 }
@@ -120,23 +121,20 @@ pub(super) fn layout_nodes(
             .initializer_f32("one", &[], &[1.0]);
     }
     for (name, tensor) in network.folded().iter().filter(|(name, _)| !name.starts_with("verbs.")) {
-        constant(graph, name, tensor)?;
+        match beside.seen {
+            Some((_, more)) if *name == "first.weight" => constant(graph, name, &Tensor::cat(&[tensor, more], 0))?,
+            _ => constant(graph, name, tensor)?,
+        }
     }
+    let inputs: Vec<&str> =
+        ["spatial", "object.embedded"].into_iter().chain(beside.seen.map(|(seen, _)| seen)).collect();
     graph
         .node("Gather", &["object.embedding", "object_class"], &["object.embedded"], vec![attr_int("axis", 0)])
-        .node("Concat", &["spatial", "object.embedded"], &["pair"], vec![attr_int("axis", 1)])
+        .node("Concat", &inputs, &["pair"], vec![attr_int("axis", 1)])
         .node("Clip", &["pair", "input.low", "input.high"], &["pair.cut"], vec![])
         .node("MatMul", &["pair.cut", "first.weight"], &["first.product"], vec![])
-        .node("Add", &["first.product", "first.bias"], &["first.sum"], vec![]);
-    let first = match beside.seen {
-        Some(seen) => {
-            graph.node("Add", &["first.sum", seen], &["first.seen"], vec![]);
-            "first.seen"
-        }
-        None => "first.sum",
-    };
-    graph
-        .node("Relu", &[first], &["first.out"], vec![])
+        .node("Add", &["first.product", "first.bias"], &["first.sum"], vec![])
+        .node("Relu", &["first.sum"], &["first.out"], vec![])
         .node("MatMul", &["first.out", "second.weight"], &["second.product"], vec![])
         .node("Add", &["second.product", "second.bias"], &["second.sum"], vec![]);
     let second = if shape.heads > 0 { reasoning(graph, beside.counted) } else { "second.sum" };
@@ -202,14 +200,18 @@ fn reasoning(graph: &mut GraphBuilder, counted: Option<&str>) -> &'static str {
         )
         .node("Concat", &["image.strength", "image.mean"], &["image.groups"], vec![attr_int("axis", 1)])
         .node("MatMul", &["image.groups", "reason.image"], &["image.context"], vec![])
-        .node("Add", &["second.sum", "image.context"], &["second.of_image"], vec![]);
-    let mut sum = "second.of_image".to_owned();
-    for role in ["human", "object"] {
-        let [projected, context, next] = ["projected", "context", "added"].map(|suffix| format!("{role}.{suffix}"));
-        graph
-            .node("MatMul", &["entity.groups", &format!("reason.{role}")], &[&projected], vec![])
-            .node("Gather", &[&projected, &format!("{role}_index")], &[&context], vec![attr_int("axis", 0)])
-            .node("Add", &[&sum, &context], &[&next], vec![]);
+        .node("MatMul", &["entity.groups", "reason.human"], &["human.projected"], vec![])
+        .node("MatMul", &["entity.groups", "reason.object"], &["object.projected"], vec![])
+        .node("Add", &["human.projected", "image.context"], &["human.of_image"], vec![]);
+    let mut sum = "second.sum".to_owned();
+    for (role, projected) in [("human", "human.of_image"), ("object", "object.projected")] {
+        let [context, next] = ["context", "added"].map(|suffix| format!("{role}.{suffix}"));
+        graph.node("Gather", &[projected, &format!("{role}_index")], &[&context], vec![attr_int("axis", 0)]).node(
+            "Add",
+            &[&sum, &context],
+            &[&next],
+            vec![],
+        );
         sum = next;
     }
     "object.added"

@@ -181,8 +181,10 @@ impl EdgeNetwork {
             Some([cue, pair]) => {
                 let channels = self.config.channels();
                 let (means, covered) = (batch.of_pairs.narrow(1, 0, channels), batch.of_pairs.narrow(1, channels, 1));
-                let seen = self.relation(&means, Some(&covered), 0.0).matmul(cue).relu().matmul(pair);
-                self.layout.forward_seen(&batch.pairs, &seen)
+                // Cut as the layout head's inputs are, beside which they come.
+                let limit = f64::from(self.layout.input_limit());
+                let cues = self.relation(&means, Some(&covered), 0.0).matmul(cue).clamp(0.0, limit);
+                self.layout.forward_seen(&batch.pairs, &cues.matmul(pair))
             }
             None => self.layout.forward(&batch.pairs),
         }
