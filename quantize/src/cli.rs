@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use hoi_quantize::calibrate::Method;
 use hoi_quantize::compare::RandomInputs;
 use hoi_quantize::fp16::{DEFAULT_TOLERANCE, Fp16Job};
+use hoi_quantize::int8::{DEFAULT_COUNT, Int8Job};
+use hoi_quantize::qdq::PlanOptions;
 
 /// Makes ONNX models small and measures what it costs.
 #[derive(Debug, Parser)]
@@ -24,6 +27,12 @@ pub enum Command {
     /// Outputs are compared element by element, so a network that ends in a sorted list (the DETR families) differs wherever two
     /// entries change places: judge such a one by its detections, and raise --tolerance.
     Fp16(Fp16),
+    /// Quantize the detector of a bundle to INT8, calibrated on images
+    ///
+    /// Writes a complete bundle whose detector is a QDQ graph: symmetric s8, a scale for each channel of the weights, one for each activation.
+    /// ONNX Runtime and TensorRT run it as it is. The heads stay as they are. What is quantized, the size and the signal-to-noise ratio of each
+    /// output are reported.
+    Int8(Int8),
 }
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +67,111 @@ impl Fp16 {
             inputs.range = [low, high];
         }
         Fp16Job { input, output, report, inputs, tolerance }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Int8 {
+    /// Folder of the bundle to read
+    bundle: PathBuf,
+    /// Folder of the bundle to write; it must be new or empty
+    out: PathBuf,
+    /// Folder of images like those the network will see
+    #[arg(long, value_name = "DIR", required_unless_present = "statistics")]
+    images: Option<PathBuf>,
+    /// At most this many images, evenly spread over the sorted folder
+    #[arg(long, default_value_t = DEFAULT_COUNT, value_parser = at_least_one, value_name = "N")]
+    count: usize,
+    /// How the largest magnitude of a tensor is chosen
+    #[arg(long, value_enum, default_value_t = MethodName::Mse)]
+    method: MethodName,
+    /// Share of the values that `percentile` does not clip
+    #[arg(long, default_value_t = 99.99, value_parser = percent, allow_negative_numbers = true, value_name = "X")]
+    percentile: f64,
+    /// Write the statistics to this file
+    #[arg(long, value_name = "FILE")]
+    save_statistics: Option<PathBuf>,
+    /// Use the statistics in this file instead of calibrating; --images, if given, are only compared
+    #[arg(long, value_name = "FILE")]
+    statistics: Option<PathBuf>,
+    /// Leave these nodes in float: names of nodes or of tensors that they give; `*` at the end stands for anything
+    #[arg(long, num_args = 1.., value_name = "NAME")]
+    keep_float: Vec<String>,
+    /// Quantize MatMul and Gemm with constant weights, too
+    #[arg(long)]
+    quantize_products: bool,
+    /// Quantize also results that only float operators read
+    #[arg(long)]
+    quantize_results: bool,
+    /// Threads of the engine
+    #[arg(long, default_value_t = 1, value_parser = at_least_one, value_name = "N")]
+    pub threads: usize,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MethodName {
+    /// Smallest mean squared error of clipping and rounding
+    Mse,
+    /// So that --percentile of the values are not clipped
+    Percentile,
+    /// Smallest divergence of the distributions before and after
+    Entropy,
+    /// Nothing is clipped
+    MinMax,
+}
+
+impl Int8 {
+    /// The job that the arguments describe.
+    pub fn job(self) -> Int8Job {
+        let method = match self.method {
+            MethodName::Mse => Method::Mse,
+            MethodName::Percentile => Method::Percentile { percent: self.percentile },
+            MethodName::Entropy => Method::Entropy,
+            MethodName::MinMax => Method::MinMax,
+        };
+        let options = PlanOptions {
+            products: self.quantize_products,
+            results: self.quantize_results,
+            keep_float: self.keep_float,
+        };
+        let mut command =
+            format!("hoi-quantize int8 BUNDLE OUT --images IMAGES --count {} --method {method}", self.count);
+        command = command.replace("--method percentile ", "--method percentile --percentile ");
+        for (given, flag) in [(options.products, "products"), (options.results, "results")] {
+            if given {
+                command.push_str(" --quantize-");
+                command.push_str(flag);
+            }
+        }
+        if !options.keep_float.is_empty() {
+            command.push_str(" --keep-float ");
+            command.push_str(&options.keep_float.join(" "));
+        }
+        Int8Job {
+            bundle: self.bundle,
+            output: self.out,
+            images: self.images,
+            count: self.count,
+            method,
+            options,
+            statistics: self.statistics,
+            save_statistics: self.save_statistics,
+            command,
+        }
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "a whole number of at least 1 is wanted".to_owned())
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x > 0.0 && x <= 100.0 => Ok(x),
+        _ => Err("a number above 0 and at most 100 is wanted".to_owned()),
     }
 }
 

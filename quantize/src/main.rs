@@ -2,18 +2,24 @@
 
 mod cli;
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser as _;
 use hoi_quantize::compare::CompareError;
 use hoi_quantize::fp16::{self, Fp16Error};
+use hoi_quantize::int8::{self, Int8Error};
+use hoi_quantize::qdq::QdqError;
 use hoi_runtime::engine::TractEngine;
+use indicatif::{ProgressBar, ProgressStyle};
 
 fn main() -> ExitCode {
-    let cli::Command::Fp16(arguments) = cli::Arguments::parse().command;
-    match convert_to_fp16(arguments) {
+    let result = match cli::Arguments::parse().command {
+        cli::Command::Fp16(arguments) => convert_to_fp16(arguments),
+        cli::Command::Int8(arguments) => quantize_to_int8(arguments),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output went away: nothing is wrong with us.
         Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe) => {
@@ -21,14 +27,22 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             eprintln!("hoi-quantize: {error:#}");
-            match error.downcast_ref() {
-                Some(Fp16Error::SameFile { .. } | Fp16Error::Compare { source: CompareError::InputRange { .. } }) => {
-                    ExitCode::from(2)
-                }
-                _ => ExitCode::FAILURE,
-            }
+            if is_usage(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Whether the command line is to blame.
+fn is_usage(error: &anyhow::Error) -> bool {
+    let fp16 = matches!(
+        error.downcast_ref(),
+        Some(Fp16Error::SameFile { .. } | Fp16Error::Compare { source: CompareError::InputRange { .. } })
+    );
+    let int8 = matches!(
+        error.downcast_ref(),
+        Some(Int8Error::OutputExists { .. } | Int8Error::Unfit { source: QdqError::NoSuchName { .. }, .. })
+    );
+    fp16 || int8
 }
 
 fn convert_to_fp16(arguments: cli::Fp16) -> anyhow::Result<()> {
@@ -45,6 +59,29 @@ fn convert_to_fp16(arguments: cli::Fp16) -> anyhow::Result<()> {
         bail!("an output differs by more than {} of its range; nothing was written", job.tolerance);
     }
     if !json {
+        writeln!(out, "written    {}", job.output.display())?;
+    }
+    Ok(())
+}
+
+fn quantize_to_int8(arguments: cli::Int8) -> anyhow::Result<()> {
+    let (json, threads) = (arguments.json, arguments.threads);
+    let job = arguments.job();
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
+    bar.set_style(ProgressStyle::with_template("calibrating {bar:30} {pos}/{len} images {eta}")?);
+    let report = int8::run(&job, &TractEngine::new(threads), &mut |done, of| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    let mut out = std::io::stdout().lock();
+    if json {
+        for warning in &report.warnings {
+            eprintln!("hoi-quantize: {warning}");
+        }
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        write!(out, "{report}")?;
         writeln!(out, "written    {}", job.output.display())?;
     }
     Ok(())

@@ -16,6 +16,7 @@
 //! # Ok::<(), onnx::OnnxError>(())
 //! ```
 
+mod access;
 mod builder;
 mod check;
 mod proto;
