@@ -103,6 +103,12 @@ pub struct Int8 {
     /// Quantize also results that only float operators read
     #[arg(long)]
     quantize_results: bool,
+    /// Leave biases as they are; otherwise they make up for what the rounding of weights does to the mean of each channel
+    #[arg(long)]
+    no_bias_correction: bool,
+    /// Leave the channels of clipped activations as they are; otherwise they are brought to one range where depthwise convolutions read them
+    #[arg(long)]
+    no_equalization: bool,
     /// Threads of the engine
     #[arg(long, default_value_t = 1, value_parser = at_least_one, value_name = "N")]
     pub threads: usize,
@@ -150,7 +156,15 @@ impl Int8 {
             command.push_str(" --keep-float ");
             command.push_str(&options.keep_float.join(" "));
         }
+        if self.no_bias_correction {
+            command.push_str(" --no-bias-correction");
+        }
+        if self.no_equalization {
+            command.push_str(" --no-equalization");
+        }
         Int8Job {
+            equalize: !self.no_equalization,
+            correct_bias: !self.no_bias_correction,
             bundle: self.bundle,
             output: self.out,
             images: self.images,

@@ -25,9 +25,45 @@ pub struct Histogram {
     /// How many magnitudes lie in `[i width, (i + 1) width)`; the last bin has its upper edge, too. Bins that are left out at the end are
     /// empty.
     pub bins: Vec<u64>,
+    /// Sum of the finite values of each channel (second axis); empty where there is none.
+    #[serde(default)]
+    pub channel_sums: Vec<f64>,
+    /// How many values each of them would have if all were finite.
+    #[serde(default)]
+    pub channel_values: u64,
+    /// Largest value of each channel, at least 0.
+    #[serde(default)]
+    pub channel_max: Vec<f32>,
 }
 
 impl Histogram {
+    /// Adds a tensor, row-major, whose dimensions are `shape`.
+    pub fn add_tensor(&mut self, values: &[f32], shape: &[usize]) {
+        self.add(values);
+        let [batch, channels, ..] = *shape else { return };
+        let plane = values.len() / (batch * channels).max(1);
+        if plane == 0 {
+            return;
+        }
+        self.channel_sums.resize(channels, 0.0);
+        self.channel_max.resize(channels, 0.0);
+        for (i, values) in values.chunks(plane).enumerate() {
+            let largest = &mut self.channel_max[i % channels];
+            let mut sum = 0.0;
+            for v in values.iter().filter(|v| v.is_finite()) {
+                sum += f64::from(*v);
+                *largest = largest.max(*v);
+            }
+            self.channel_sums[i % channels] += sum;
+        }
+        self.channel_values += (batch * plane) as u64;
+    }
+
+    /// Mean of each channel.
+    pub fn channel_means(&self) -> Vec<f64> {
+        self.channel_sums.iter().map(|sum| sum / self.channel_values.max(1) as f64).collect()
+    }
+
     /// Adds values.
     pub fn add(&mut self, values: &[f32]) {
         let seen = self.finite() > 0;
@@ -96,6 +132,7 @@ impl Histogram {
         let width = self.width.is_finite() && self.width >= 0.0 && (self.width > 0.0) == (self.largest() > 0.0);
         let reach = f64::from(self.largest()) <= self.width * BINS as f64 * (1.0 + 1e-9);
         let countable = self.bins.iter().try_fold(self.zeros, |sum, n| sum.checked_add(*n)).is_some();
-        extremes && width && reach && countable && self.bins.len() <= BINS
+        let sums = self.channel_sums.iter().all(|s| s.is_finite()) && self.channel_max.iter().all(|m| *m >= 0.0);
+        sums && extremes && width && reach && countable && self.bins.len() <= BINS
     }
 }

@@ -154,12 +154,13 @@ pub fn collect(
             Ok(frame) => {
                 variety.add(&frame.pixels);
                 let (tensor, _) = prepare(&frame.pixels, input);
-                picture.add(tensor.as_slice().unwrap_or_default());
+                picture.add_tensor(tensor.as_slice().unwrap_or_default(), tensor.shape());
                 let inputs = std::iter::once(Tensor::F32(tensor)).chain(extra.iter().cloned()).collect();
                 let run = |source| CalibrateError::Run { image: path.clone(), source };
                 for (histogram, output) in histograms.iter_mut().zip(model.run(inputs).map_err(run)?) {
                     if let Some(values) = output.as_f32() {
-                        histogram.add(values.as_standard_layout().as_slice().unwrap_or_default());
+                        let shape = values.shape().to_vec();
+                        histogram.add_tensor(values.as_standard_layout().as_slice().unwrap_or_default(), &shape);
                     }
                 }
                 read += 1;

@@ -5,7 +5,7 @@ mod graphs;
 mod report;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use hoi_runtime::bundle::{BundleParts, ModelBundle, sha256_hex, write_bundle};
@@ -43,6 +43,10 @@ pub struct Int8Job {
     pub method: Method,
     /// What is quantized.
     pub options: PlanOptions,
+    /// Whether channels of clipped activations are brought to one range first.
+    pub equalize: bool,
+    /// Whether biases make up for what the rounding of weights does to means.
+    pub correct_bias: bool,
     /// Statistics of an earlier run to use instead of calibrating.
     pub statistics: Option<PathBuf>,
     /// Where to write the statistics.
@@ -97,11 +101,15 @@ pub fn run(
         statistics.write(path)?;
     }
 
-    let tensors: &BTreeMap<String, Histogram> = &statistics.tensors;
-    let (scales, of_scales) = qdq::scales(&model, &plan, tensors, job.method).map_err(unfit)?;
+    let mut tensors: BTreeMap<String, Histogram> = statistics.tensors.clone();
+    let fixed =
+        if job.equalize { qdq::equalize(&mut model, &graphs.kept, &plan, &mut tensors) } else { HashMap::new() };
+    let (scales, of_scales) = qdq::scales(&model, &plan, &tensors, job.method, &fixed).map_err(unfit)?;
     warnings.extend(of_scales);
     let operators = report::count_operators(&model, &plan);
-    let written = qdq::write(&mut model, &plan, &scales).map_err(unfit)?;
+    let means =
+        tensors.iter().filter(|_| job.correct_bias).map(|(name, h)| (name.clone(), h.channel_means())).collect();
+    let written = qdq::write(&mut model, &plan, &scales, &means).map_err(unfit)?;
     let kept: Vec<String> = graphs.kept.iter().map(|n| written.dequantized.get(n).unwrap_or(n).clone()).collect();
     drop_unused(&mut model, &kept);
     if stores_halves(&source) {
@@ -131,6 +139,7 @@ pub fn run(
         operators,
         quantized_tensors: plan.tensors.len(),
         scales: plan.groups().len(),
+        equalized: fixed.len(),
         outputs,
         warnings,
     })

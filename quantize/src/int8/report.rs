@@ -50,6 +50,8 @@ pub struct Int8Report {
     pub quantized_tensors: usize,
     /// How many different scales they have.
     pub scales: usize,
+    /// Tensors whose channels were brought to one range.
+    pub equalized: usize,
     /// What the outputs say; empty without images.
     pub outputs: Vec<OutputSignal>,
     /// What speaks against the calibration.
@@ -155,7 +157,11 @@ impl std::fmt::Display for Int8Report {
             self.file, self.bytes_before, self.bytes_after
         )?;
         writeln!(f, "statistics {} images, method {}", self.images, self.method)?;
-        writeln!(f, "tensors    {} quantized, {} scales", self.quantized_tensors, self.scales)?;
+        writeln!(
+            f,
+            "tensors    {} quantized, {} scales, {} equalised",
+            self.quantized_tensors, self.scales, self.equalized
+        )?;
         for (op, count) in &self.operators {
             write!(f, "           {op}: {} quantized, {} float", count.quantized, count.float)?;
             let names = &count.float_names;

@@ -18,12 +18,14 @@
 //! the last of them is not. What a Sqrt, Log, Exp, Pow or Reciprocal gives, and what is only moved or joined from it, is never quantized: small
 //! values matter there.
 
+mod equalize;
 mod options;
 mod plan;
 mod scales;
 mod weights;
 mod write;
 
+pub use equalize::equalize;
 pub use options::PlanOptions;
 pub use plan::{Plan, candidates, plan};
 pub use scales::scales;

@@ -9,6 +9,8 @@ use crate::passes::Index;
 
 /// The scale of each tensor of `plan`: that of the largest threshold among those that share it.
 ///
+/// Tensors in `fixed` have their threshold there.
+///
 /// # Errors
 /// [`QdqError::NoStatistics`].
 pub fn scales(
@@ -16,6 +18,7 @@ pub fn scales(
     plan: &Plan,
     statistics: &BTreeMap<String, Histogram>,
     method: Method,
+    fixed: &HashMap<String, f32>,
 ) -> Result<(HashMap<String, f32>, Vec<Warning>), QdqError> {
     let empty = GraphProto::default();
     let graph = model.graph.as_ref().unwrap_or(&empty);
@@ -32,7 +35,7 @@ pub fn scales(
             if plan.clipped_later.contains(name) && group.len() > 1 {
                 continue;
             }
-            let threshold = histogram.threshold(method);
+            let threshold = fixed.get(name).copied().unwrap_or_else(|| histogram.threshold(method));
             if threshold == 0.0 {
                 warnings.push(Warning::OnlyZero { tensor: name.to_owned() });
             }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::weights::{IntegerWeights, integer_weights};
+use super::weights::{FloatWeights, IntegerWeights, integer_weights};
 use super::{Plan, QdqError};
 use crate::onnx::{GraphProto, ModelProto, NodeProto, TensorProto, attr_int};
 use crate::passes::fresh;
@@ -16,9 +16,17 @@ pub struct Written {
 
 /// Quantizes the weights that `plan` names and puts QuantizeLinear and DequantizeLinear behind its tensors.
 ///
+/// `means` are the means of tensors' channels; the bias of a convolution makes up for what the rounding of its weights does to the mean of
+/// its result where those of its input are known.
+///
 /// # Errors
 /// [`QdqError::NoStatistics`] when `scales` lacks a tensor of the plan; the model is left as it was.
-pub fn write(model: &mut ModelProto, plan: &Plan, scales: &HashMap<String, f32>) -> Result<Written, QdqError> {
+pub fn write(
+    model: &mut ModelProto,
+    plan: &Plan,
+    scales: &HashMap<String, f32>,
+    means: &HashMap<String, Vec<f64>>,
+) -> Result<Written, QdqError> {
     let missing = |tensor: &str| QdqError::NoStatistics { tensor: tensor.to_owned() };
     if let Some((name, _)) = plan.tensors.iter().find(|(name, _)| !scales.contains_key(name)) {
         return Err(missing(name));
@@ -29,7 +37,8 @@ pub fn write(model: &mut ModelProto, plan: &Plan, scales: &HashMap<String, f32>)
     for &i in &plan.weighted {
         let input = &graph.node[i].input[0];
         let scale = *scales.get(input).ok_or_else(|| missing(input))?;
-        writer.weights(graph, i, scale);
+        let means = means.get(input).filter(|_| graph.node[i].op() == "Conv").map(Vec::as_slice);
+        writer.weights(graph, i, scale, means);
     }
     let mut behind: HashMap<String, [NodeProto; 2]> = HashMap::new();
     for (name, _) in &plan.tensors {
@@ -88,7 +97,7 @@ impl Writer {
     }
 
     /// Quantizes weights and bias of the node at `i`. The float ones stay for whoever else reads them.
-    fn weights(&mut self, graph: &mut GraphProto, i: usize, input_scale: f32) {
+    fn weights(&mut self, graph: &mut GraphProto, i: usize, input_scale: f32, means: Option<&[f64]>) {
         let reader = graph.node[i].clone();
         let Some(weight) = graph.initializer_named(&reader.input[1]) else { return };
         let (dims, values) = (weight.dims.clone(), weight.f32_values().unwrap_or_default());
@@ -99,13 +108,18 @@ impl Writer {
             _ => 0,
         };
         let bias = reader.input_at(2).and_then(|b| graph.initializer_named(b)?.f32_values());
-        let IntegerWeights { values, scales, bias } =
-            integer_weights(&values, &dims, axis, bias.as_deref(), input_scale);
+        let float = FloatWeights { values: &values, dims: &dims, axis, bias: bias.as_deref(), input_scale, means };
+        let IntegerWeights { values, scales, bias } = integer_weights(&float);
         let stored = |name: &str| TensorProto::from_i8(name, &dims, &values);
         let zeros = vec![0i8; scales.len()];
         let zero = |name: &str| TensorProto::from_i8(name, &[zeros.len() as i64], &zeros);
         self.constant(graph, i, 1, &scales, axis, stored, zero);
         if let Some((values, scales)) = bias {
+            if reader.input_at(2).is_none() {
+                let inputs = &mut graph.node[i].input;
+                inputs.truncate(2);
+                inputs.push(format!("{}.bias", reader.label()));
+            }
             let dims = [values.len() as i64];
             let zeros = vec![0i32; values.len()];
             let stored = |name: &str| TensorProto::from_i32(name, &dims, &values);
