@@ -31,7 +31,7 @@ pub struct Histogram {
     /// How many values each of them would have if all were finite.
     #[serde(default)]
     pub channel_values: u64,
-    /// Largest value of each channel, at least 0.
+    /// Largest finite magnitude of each channel.
     #[serde(default)]
     pub channel_max: Vec<f32>,
 }
@@ -52,7 +52,7 @@ impl Histogram {
             let mut sum = 0.0;
             for v in values.iter().filter(|v| v.is_finite()) {
                 sum += f64::from(*v);
-                *largest = largest.max(*v);
+                *largest = largest.max(v.abs());
             }
             self.channel_sums[i % channels] += sum;
         }

@@ -1,6 +1,6 @@
 //! Channels of a tensor brought to one range, so that one scale serves them all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Plan;
 use crate::calibrate::Histogram;
@@ -55,6 +55,129 @@ pub fn equalize(
         thresholds.insert(name.to_owned(), bound);
     }
     thresholds
+}
+
+/// Brings the channels of residual sums closer to one range: half the way, as seen in logarithms, so that the weights of the dense
+/// convolutions that read them, which make up for it, keep channels of one order, too.
+///
+/// Looked at are tensors that hang together by Adds of two, given by convolutions without activation and read by dense convolutions only.
+/// Returns the threshold of each.
+pub fn equalize_sums(
+    model: &mut ModelProto,
+    keep: &[String],
+    plan: &Plan,
+    statistics: &mut BTreeMap<String, Histogram>,
+) -> HashMap<String, f32> {
+    let mut thresholds = HashMap::new();
+    let Some(graph) = model.graph.as_mut() else { return thresholds };
+    let index = Index::new(graph, keep);
+    let mut seen: HashSet<&str> = HashSet::new();
+    for (name, _) in &plan.tensors {
+        if seen.contains(name.as_str()) {
+            continue;
+        }
+        let Some(sums) = Sums::around(graph, &index, plan, name) else { continue };
+        seen.extend(plan.tensors.iter().map(|(n, _)| n.as_str()).filter(|n| sums.tensors.contains(*n)));
+        let Some(largest) = sums.largest(statistics) else { continue };
+        let logarithms: Vec<f32> = largest.iter().filter(|m| **m > 0.0).map(|m| m.ln()).collect();
+        let middle = logarithms.iter().sum::<f32>() / logarithms.len().max(1) as f32;
+        let factor = |m: &f32| if *m > 0.0 { ((middle - m.ln()) * HALF_WAY).exp().clamp(1.0 / MOST, MOST) } else { 1.0 };
+        let factors: Vec<f32> = largest.iter().map(factor).collect();
+        let rows_fit = sums.producers.iter().all(|p| channels(graph, *p) == factors.len() && is_own(graph, &index, *p));
+        if !rows_fit || !sums.readers.iter().all(|r| is_dense(graph, *r, factors.len()) && is_own(graph, &index, *r)) {
+            continue;
+        }
+        for producer in &sums.producers {
+            multiply(graph, *producer, 1, &factors);
+            multiply(graph, *producer, 2, &factors);
+        }
+        for reader in &sums.readers {
+            divide_columns(graph, *reader, &factors);
+        }
+        for tensor in &sums.tensors {
+            let Some(histogram) = statistics.get_mut(tensor) else { continue };
+            let mut threshold = 0f32;
+            for (i, factor) in factors.iter().enumerate() {
+                histogram.channel_sums[i] *= f64::from(*factor);
+                histogram.channel_max[i] *= factor;
+                threshold = threshold.max(histogram.channel_max[i]);
+            }
+            thresholds.insert(tensor.clone(), threshold);
+        }
+    }
+    thresholds
+}
+
+/// How far channels of sums are brought together: 0 not at all, 1 wholly.
+const HALF_WAY: f32 = 0.5;
+
+/// Tensors that hang together by sums.
+#[derive(Default)]
+struct Sums {
+    tensors: BTreeSet<String>,
+    producers: BTreeSet<usize>,
+    readers: BTreeSet<usize>,
+}
+
+impl Sums {
+    /// All that hangs together with `name`; `None` where something else than convolutions and sums takes part.
+    fn around(graph: &GraphProto, index: &Index, plan: &Plan, name: &str) -> Option<Self> {
+        let quantized: HashSet<&str> = plan.tensors.iter().map(|(n, _)| n.as_str()).collect();
+        let mut sums = Self::default();
+        let mut queue = vec![name.to_owned()];
+        while let Some(name) = queue.pop() {
+            if !quantized.contains(name.as_str()) || index.is_pinned(&name) {
+                return None;
+            }
+            if !sums.tensors.insert(name.clone()) {
+                continue;
+            }
+            let around = std::iter::once(index.producer(&name)?).chain(index.readers(&name).iter().copied());
+            for (i, node) in around.map(|i| (i, &graph.node[i])) {
+                let gives = node.output[0] == name;
+                match node.op() {
+                    "Conv" if plan.weighted.contains(&i) && gives => drop(sums.producers.insert(i)),
+                    "Conv" if plan.weighted.contains(&i) && node.input[0] == name => drop(sums.readers.insert(i)),
+                    "Add" if plan.nodes.contains(&i) => queue.extend(node.input.iter().chain(&node.output).cloned()),
+                    _ => return None,
+                }
+            }
+        }
+        Some(sums)
+    }
+
+    /// Largest magnitude of each channel over all tensors.
+    fn largest(&self, statistics: &BTreeMap<String, Histogram>) -> Option<Vec<f32>> {
+        let mut largest: Option<Vec<f32>> = None;
+        for name in &self.tensors {
+            let channels = &statistics.get(name)?.channel_max;
+            let all = largest.get_or_insert_with(|| vec![0.0; channels.len()]);
+            if all.len() != channels.len() {
+                return None;
+            }
+            all.iter_mut().zip(channels).for_each(|(a, c)| *a = a.max(*c));
+        }
+        largest.filter(|l| !l.is_empty())
+    }
+}
+
+/// Whether a node is a convolution that sums over all `count` input channels.
+fn is_dense(graph: &GraphProto, node: usize, count: usize) -> bool {
+    let weight = graph.initializer_named(&graph.node[node].input[1]);
+    let columns = weight.and_then(|w| w.dims.get(1)).map_or(0, |d| usize::try_from(*d).unwrap_or_default());
+    columns == count && graph.node[node].int("group").unwrap_or(1) == 1
+}
+
+/// Divides the weights for each input channel.
+fn divide_columns(graph: &mut GraphProto, node: usize, factors: &[f32]) {
+    let name = graph.node[node].input[1].clone();
+    let Some(tensor) = graph.initializer.iter_mut().find(|t| t.name.as_deref() == Some(&name)) else { return };
+    let Some(mut values) = tensor.f32_values() else { return };
+    let window = tensor.dims[2..].iter().product::<i64>().max(1) as usize;
+    for (i, values) in values.chunks_mut(window).enumerate() {
+        values.iter_mut().for_each(|v| *v /= factors[i % factors.len()]);
+    }
+    *tensor = TensorProto::from_f32(&name, &tensor.dims, &values);
 }
 
 /// The quantized convolution behind a Clip from 0 to a bound that gives `name`, and the bound.

@@ -25,7 +25,7 @@ mod scales;
 mod weights;
 mod write;
 
-pub use equalize::equalize;
+pub use equalize::{equalize, equalize_sums};
 pub use options::PlanOptions;
 pub use plan::{Plan, candidates, plan};
 pub use scales::scales;
