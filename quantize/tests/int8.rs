@@ -103,7 +103,11 @@ fn the_default_bundle_becomes_a_bundle_that_says_the_same() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).contains("method min-max"), "{}", stdout(&output));
     let output = int8(folder.path(), &["again", "twice", "--statistics", "s.json"]);
-    assert!(stderr(&output).contains("quantized already") && !folder.path().join("twice").exists(), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("quantized already") && !folder.path().join("twice").exists(),
+        "{}",
+        stderr(&output)
+    );
     changed(folder.path(), |model| model.producer_name = Some("someone else".into()));
     let before = std::fs::read(folder.path().join("s.json")).unwrap();
     let output = int8(folder.path(), &["in", "third", "--statistics", "s.json"]);

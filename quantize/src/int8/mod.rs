@@ -102,8 +102,11 @@ pub fn run(
     }
 
     let mut tensors: BTreeMap<String, Histogram> = statistics.tensors.clone();
-    let fixed =
-        if job.equalize { qdq::equalize(&mut model, &graphs.kept, &plan, &mut tensors) } else { HashMap::new() };
+    let mut fixed = HashMap::new();
+    if job.equalize {
+        fixed.extend(qdq::equalize(&mut model, &graphs.kept, &plan, &mut tensors));
+        fixed.extend(qdq::equalize_sums(&mut model, &graphs.kept, &plan, &mut tensors));
+    }
     let (scales, of_scales) = qdq::scales(&model, &plan, &tensors, job.method, &fixed).map_err(unfit)?;
     warnings.extend(of_scales);
     let operators = report::count_operators(&model, &plan);

@@ -81,7 +81,8 @@ pub fn equalize_sums(
         let Some(largest) = sums.largest(statistics) else { continue };
         let logarithms: Vec<f32> = largest.iter().filter(|m| **m > 0.0).map(|m| m.ln()).collect();
         let middle = logarithms.iter().sum::<f32>() / logarithms.len().max(1) as f32;
-        let factor = |m: &f32| if *m > 0.0 { ((middle - m.ln()) * HALF_WAY).exp().clamp(1.0 / MOST, MOST) } else { 1.0 };
+        let factor =
+            |m: &f32| if *m > 0.0 { ((middle - m.ln()) * HALF_WAY).exp().clamp(1.0 / MOST, MOST) } else { 1.0 };
         let factors: Vec<f32> = largest.iter().map(factor).collect();
         let rows_fit = sums.producers.iter().all(|p| channels(graph, *p) == factors.len() && is_own(graph, &index, *p));
         if !rows_fit || !sums.readers.iter().all(|r| is_dense(graph, *r, factors.len()) && is_own(graph, &index, *r)) {

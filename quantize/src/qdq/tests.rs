@@ -334,3 +334,37 @@ fn what_cannot_be_quantized() {
     let named = PlanOptions { keep_float: vec!["nobody".into()], ..PlanOptions::default() };
     assert!(matches!(plan(&good(), &[], &HashMap::new(), &named), Err(QdqError::NoSuchName { .. })));
 }
+
+#[test]
+fn channels_of_sums_come_closer_and_no_result_changes() {
+    let model = graph(&[1, 4, 6, 6], |g| {
+        conv(g, "x", "a", [4, 4, 1, 1], 1);
+        conv(g, "a", "b", [4, 4, 3, 3], 1);
+        g.node("Add", &["a", "b"], &["s"], vec![]);
+        conv(g, "s", "y", [4, 4, 3, 3], 1);
+    });
+    let names = ["a", "b", "s"].map(str::to_owned);
+    let mut statistics: BTreeMap<String, Histogram> = BTreeMap::new();
+    let mut shapes = HashMap::new();
+    for seed in 0..8 {
+        for (name, values) in names.iter().zip(run(&model, &names, picture(seed))) {
+            shapes.insert(name.clone(), values.shape().to_vec());
+            let values = values.as_standard_layout().into_owned();
+            statistics.entry(name.clone()).or_default().add_tensor(values.as_slice().unwrap(), values.shape());
+        }
+    }
+    let plan = plan(&model, &[], &shapes, &PlanOptions::default()).unwrap();
+    let before = statistics["s"].channel_max.clone();
+    let mut changed = model.clone();
+    let thresholds = equalize_sums(&mut changed, &[], &plan, &mut statistics);
+    assert_eq!(thresholds.len(), 3);
+    let spread = |m: &[f32]| m.iter().fold(0f32, |a, b| a.max(*b)) / m.iter().fold(f32::MAX, |a, b| a.min(*b));
+    let after = &statistics["s"].channel_max;
+    assert!(spread(after) < spread(&before), "{before:?} {after:?}");
+    assert_eq!(thresholds["s"], after.iter().fold(0f32, |a, b| a.max(*b)));
+    for seed in 0..4 {
+        let [a, b] = [&model, &changed].map(|m| run(m, &["y".to_owned()], picture(seed)).remove(0));
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4));
+    }
+    assert!(equalize_sums(&mut model.clone(), &["s".to_owned()], &plan, &mut statistics).is_empty());
+}
