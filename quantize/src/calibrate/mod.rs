@@ -130,6 +130,17 @@ impl std::fmt::Display for Warning {
     }
 }
 
+/// What [`collect`] saw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// A histogram for each output of the graph, and for the picture.
+    pub tensors: BTreeMap<String, Histogram>,
+    /// How many images were read.
+    pub images: usize,
+    /// What speaks against them.
+    pub warnings: Vec<Warning>,
+}
+
 /// Runs `model`, whose outputs are the tensors wanted, on every image.
 ///
 /// The graph takes the picture first and then `extra`, the same for each image. The picture's own tensor is part of the result, under the
@@ -143,7 +154,7 @@ pub fn collect(
     extra: &[Tensor],
     images: &[PathBuf],
     progress: &mut dyn FnMut(usize),
-) -> Result<(BTreeMap<String, Histogram>, usize, Vec<Warning>), CalibrateError> {
+) -> Result<Observed, CalibrateError> {
     let mut histograms = vec![Histogram::default(); model.outputs().len()];
     let mut picture = Histogram::default();
     let mut variety = Variety::default();
@@ -185,7 +196,7 @@ pub fn collect(
     let names = model.outputs().iter().map(|o| o.name.clone());
     let mut tensors: BTreeMap<String, Histogram> = names.zip(histograms).collect();
     tensors.insert(input.name.clone(), picture);
-    Ok((tensors, read, warnings))
+    Ok(Observed { tensors, images: read, warnings })
 }
 
 #[cfg(test)]

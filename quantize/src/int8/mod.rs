@@ -14,7 +14,7 @@ use hoi_runtime::engine::Engine;
 pub use error::Int8Error;
 pub use report::{Int8Report, OperatorCount, OutputSignal, REPORT_SCHEMA};
 
-use crate::calibrate::{Histogram, Method, STATISTICS_SCHEMA, Statistics, choose_images, collect};
+use crate::calibrate::{Histogram, Method, Observed, STATISTICS_SCHEMA, Statistics, choose_images, collect};
 use crate::fp16;
 use crate::onnx::{self, ModelProto, data_type};
 use crate::passes::{clean, drop_unused};
@@ -93,7 +93,8 @@ pub fn run(
     } else {
         let of = images.len();
         let mut progress = |done| progress(done, of);
-        let (tensors, images, warnings) = collect(&*observed, graphs.input, &graphs.extra, &images, &mut progress)?;
+        let Observed { tensors, images, warnings } =
+            collect(&*observed, graphs.input, &graphs.extra, &images, &mut progress)?;
         (Statistics { schema: STATISTICS_SCHEMA.to_owned(), graph_sha256: hash, images, tensors }, warnings)
     };
     drop(observed);

@@ -10,7 +10,7 @@ pub fn fold_pads(model: &mut ModelProto, keep: &[String]) -> usize {
     let Some(graph) = model.graph.as_mut() else { return 0 };
     let index = Index::new(graph, keep);
     let mut gone = vec![false; graph.node.len()];
-    for i in 0..graph.node.len() {
+    for (i, gone) in gone.iter_mut().enumerate() {
         let pad = &graph.node[i];
         if pad.op() != "Pad" {
             continue;
@@ -32,7 +32,7 @@ pub fn fold_pads(model: &mut ModelProto, keep: &[String]) -> usize {
             next.input[0] = input;
             next.attribute.retain(|a| a.name.as_deref() != Some("auto_pad"));
             next.set_attribute(attr_ints("pads", &pads));
-            gone[i] = true;
+            *gone = true;
         }
     }
     let count = gone.iter().filter(|g| **g).count();

@@ -57,8 +57,8 @@ pub fn equalize(
     thresholds
 }
 
-/// Brings the channels of residual sums closer to one range: half the way, as seen in logarithms, so that the weights of the dense
-/// convolutions that read them, which make up for it, keep channels of one order, too.
+/// Brings the channels of residual sums to one range, their geometric mean; the weights of the dense convolutions that read them make up for
+/// it.
 ///
 /// Looked at are tensors that hang together by Adds of two, given by convolutions without activation and read by dense convolutions only.
 /// Returns the threshold of each.
@@ -81,8 +81,7 @@ pub fn equalize_sums(
         let Some(largest) = sums.largest(statistics) else { continue };
         let logarithms: Vec<f32> = largest.iter().filter(|m| **m > 0.0).map(|m| m.ln()).collect();
         let middle = logarithms.iter().sum::<f32>() / logarithms.len().max(1) as f32;
-        let factor =
-            |m: &f32| if *m > 0.0 { ((middle - m.ln()) * HALF_WAY).exp().clamp(1.0 / MOST, MOST) } else { 1.0 };
+        let factor = |m: &f32| if *m > 0.0 { (middle - m.ln()).exp().clamp(1.0 / MOST, MOST) } else { 1.0 };
         let factors: Vec<f32> = largest.iter().map(factor).collect();
         let rows_fit = sums.producers.iter().all(|p| channels(graph, *p) == factors.len() && is_own(graph, &index, *p));
         if !rows_fit || !sums.readers.iter().all(|r| is_dense(graph, *r, factors.len()) && is_own(graph, &index, *r)) {
@@ -108,9 +107,6 @@ pub fn equalize_sums(
     }
     thresholds
 }
-
-/// How far channels of sums are brought together: 0 not at all, 1 wholly.
-const HALF_WAY: f32 = 0.5;
 
 /// Tensors that hang together by sums.
 #[derive(Default)]
