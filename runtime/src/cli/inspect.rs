@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::load_bundle;
 use crate::bundle::{Manifest, ModelBundle};
-use crate::engine::{Engine, GraphRequest, Model, TractEngine, display_shape};
+use crate::engine::{Engine, GraphRequest, IntegerReport, Model, TractEngine, display_shape};
 use crate::pipeline::HoiPipeline;
 
 #[derive(Args)]
@@ -35,7 +35,9 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         let tensors: serde_json::Map<String, serde_json::Value> = graphs
             .iter()
-            .map(|(file, m)| (file.clone(), json!({"inputs": m.inputs(), "outputs": m.outputs()})))
+            .map(|(file, m)| {
+                (file.clone(), json!({"inputs": m.inputs(), "outputs": m.outputs(), "integers": m.integers()}))
+            })
             .collect();
         let all = json!({
             "schema": "hoi.inspect/1", "origin": bundle.origin(), "engine": engine.name(), "manifest": manifest, "graphs": tensors
@@ -51,12 +53,25 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
                 writeln!(out, "  {what:7} {:16} {} {}", t.name, t.element, display_shape(&t.shape))?;
             }
         }
+        if let Some(report) = model.integers() {
+            write_integers(&mut out, report)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn graph(engine: &TractEngine, bundle: &ModelBundle, file: &str) -> anyhow::Result<Box<dyn Model>> {
     Ok(engine.load(bundle.file(file).unwrap_or_default(), &GraphRequest::default())?)
+}
+
+fn write_integers(out: &mut impl Write, report: &IntegerReport) -> std::io::Result<()> {
+    let counts: Vec<String> = report.integer.iter().map(|(operator, count)| format!("{operator} {count}")).collect();
+    let counts = if counts.is_empty() { "nothing".to_owned() } else { counts.join(", ") };
+    writeln!(out, "  in integers ({} kernels): {counts}", report.kernels)?;
+    for node in &report.float {
+        writeln!(out, "  in float: {node}")?;
+    }
+    Ok(())
 }
 
 fn write_manifest(

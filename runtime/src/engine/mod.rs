@@ -1,10 +1,12 @@
-//! The engine that runs ONNX graphs: a trait, and [`TractEngine`], the only place of the workspace that names tract.
+//! The engine that runs ONNX graphs: a trait, and [`TractEngine`]. Only this module names tract.
 
+mod integer;
 mod tract;
 
 use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
+pub use integer::{IntegerReport, kernels as integer_kernels};
 pub use tract::TractEngine;
 
 /// Element type of a tensor that crosses the engine's border.
@@ -135,6 +137,11 @@ pub trait Model: Send + Sync {
 
     /// The outputs in the order that [`Model::run`] gives them.
     fn outputs(&self) -> &[TensorSpec];
+
+    /// What of the graph is computed in integers; `None` for a graph that is not quantized.
+    fn integers(&self) -> Option<&IntegerReport> {
+        None
+    }
 
     /// Runs the graph once.
     ///

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::internal::{DimLike, Factoid, ToDim};
+use tract_onnx::tract_hir::internal::{DimLike, Factoid, ToDim, expand};
 
+use super::integer::kernels::best;
+use super::integer::{IntegerPart, IntegerReport, Part, fold_constants, take_out};
 use super::{Dim, ElementType, Engine, EngineError, GraphRequest, Model, Tensor, TensorSpec, display_shape};
 
 /// Runs ONNX graphs with tract, on one thread or several.
@@ -68,12 +70,46 @@ impl Engine for TractEngine {
 
 fn load(onnx: &[u8], request: &GraphRequest, executor: Executor) -> Result<TractModel, EngineError> {
     let parse = |e: TractError| EngineError::Parse { reason: format!("{e:#}") };
-    let optimize = |e: TractError| EngineError::Optimize { reason: format!("{e:#}") };
-
     // Shapes noted for tensors inside the graph may name a batch dimension that the request fixes; tract infers them anyway.
     // Read from memory, a graph has no folder: tract refuses one that keeps tensors in other files.
     let framework = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-    let mut graph = framework.model_for_read(&mut &onnx[..]).map_err(parse)?;
+    let mut model = framework.proto_model_for_read(&mut &onnx[..]).map_err(parse)?;
+    let mut left = model.clone();
+    let Some((parts, mut report)) = take_out(&mut left, &request.outputs) else {
+        return prepare(framework.model_for_proto_model(&model).map_err(parse)?, request, executor);
+    };
+    report.kernels = best().name();
+    let fused = framework.model_for_proto_model(&left).map_err(parse).and_then(|mut graph| {
+        place(&mut graph, parts)?;
+        prepare(graph, request, executor.clone())
+    });
+    match fused {
+        Ok(fused) => Ok(TractModel { integers: Some(report), ..fused }),
+        // A part whose shapes are not what integers are computed on: the graph as it is, in float.
+        Err(reason) => {
+            if let Some(graph) = &mut model.graph {
+                fold_constants(graph);
+            }
+            let plain = prepare(framework.model_for_proto_model(&model).map_err(parse)?, request, executor)?;
+            report.all_in_float(&reason);
+            Ok(TractModel { integers: Some(report), ..plain })
+        }
+    }
+}
+
+/// Puts each part in integers where its node stands.
+fn place(graph: &mut InferenceModel, parts: Vec<Part>) -> Result<(), EngineError> {
+    for Part { node, network } in parts {
+        let missing = || EngineError::Parse { reason: format!("the graph lost its node `{node}`") };
+        let found = graph.nodes_mut().iter_mut().find(|n| n.name == node).ok_or_else(missing)?;
+        found.op = expand(IntegerPart(Arc::new(network)));
+    }
+    Ok(())
+}
+
+fn prepare(mut graph: InferenceModel, request: &GraphRequest, executor: Executor) -> Result<TractModel, EngineError> {
+    let parse = |e: TractError| EngineError::Parse { reason: format!("{e:#}") };
+    let optimize = |e: TractError| EngineError::Optimize { reason: format!("{e:#}") };
     if graph.output_outlets().map_err(parse)?.is_empty() {
         return Err(EngineError::Parse { reason: "it has no outputs".into() });
     }
@@ -113,7 +149,7 @@ fn load(onnx: &[u8], request: &GraphRequest, executor: Executor) -> Result<Tract
     let mut optimized = typed;
     optimized.optimize().map_err(optimize)?;
     let plan = optimized.into_runnable().map_err(optimize)?;
-    Ok(TractModel { plan, inputs, outputs, executor })
+    Ok(TractModel { plan, inputs, outputs, executor, integers: None })
 }
 
 /// Orders the graph's inputs as requested and fixes their shapes, after a check against what the graph declares.
@@ -238,6 +274,7 @@ struct TractModel {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     executor: Executor,
+    integers: Option<IntegerReport>,
 }
 
 impl TractModel {
@@ -275,6 +312,10 @@ impl Model for TractModel {
 
     fn outputs(&self) -> &[TensorSpec] {
         &self.outputs
+    }
+
+    fn integers(&self) -> Option<&IntegerReport> {
+        self.integers.as_ref()
     }
 
     fn run(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, EngineError> {
