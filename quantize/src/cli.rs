@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use hoi_quantize::bundles::{self, BundlesJob, Thresholds};
 use hoi_quantize::calibrate::Method;
 use hoi_quantize::compare::RandomInputs;
 use hoi_quantize::fp16::{DEFAULT_TOLERANCE, Fp16Job};
@@ -33,6 +34,14 @@ pub enum Command {
     /// ONNX Runtime and TensorRT run it as it is. The heads stay as they are. What is quantized, the size and the signal-to-noise ratio of each
     /// output are reported.
     Int8(Int8),
+    /// Compare two bundles on pictures: what each finds, and how long it takes
+    ///
+    /// Both are run in turn on each picture, from the picture to the triplets. What one finds over a score is looked for in the other over a
+    /// lower one: the same class, or verb and class, and boxes that overlap. What only A has is lost, what only B has is new. Times are measured
+    /// in the same run; --threads and what else the machine does matter.
+    ///
+    /// Each finding is looked up by itself: two of them may have the same counterpart.
+    Compare(Compare),
 }
 
 #[derive(Debug, clap::Args)]
@@ -175,6 +184,79 @@ impl Int8 {
             save_statistics: self.save_statistics,
             command,
         }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Compare {
+    /// Folder of the first bundle
+    a: PathBuf,
+    /// Folder of the second bundle
+    b: PathBuf,
+    /// Folder of pictures that both see
+    #[arg(long, value_name = "DIR")]
+    images: PathBuf,
+    /// At most this many pictures, evenly spread over the sorted folder
+    #[arg(long, default_value_t = bundles::DEFAULT_COUNT, value_parser = at_least_one, value_name = "N")]
+    count: usize,
+    /// Do not use the pictures that this text file names, one a line: those that calibration saw
+    #[arg(long, value_name = "FILE")]
+    leave_out: Option<PathBuf>,
+    /// Runs of each bundle on each picture
+    #[arg(long, default_value_t = 1, value_parser = at_least_one, value_name = "N")]
+    rounds: usize,
+    /// Detections of one bundle count over this score
+    #[arg(long, default_value_t = Thresholds::default().detection_score, value_parser = share, allow_negative_numbers = true, value_name = "S")]
+    score: f32,
+    /// They are kept where the other bundle has them over this score
+    #[arg(long, default_value_t = Thresholds::default().detection_other_score, value_parser = share, allow_negative_numbers = true, value_name = "S")]
+    other_score: f32,
+    /// Triplets of one bundle count over this score
+    #[arg(long, default_value_t = Thresholds::default().triplet_score, value_parser = share, allow_negative_numbers = true, value_name = "S")]
+    triplet_score: f32,
+    /// They are kept where the other bundle has them over this score
+    #[arg(long, default_value_t = Thresholds::default().triplet_other_score, value_parser = share, allow_negative_numbers = true, value_name = "S")]
+    other_triplet_score: f32,
+    /// Boxes are the same over this intersection over union
+    #[arg(long, default_value_t = Thresholds::default().iou, value_parser = share, allow_negative_numbers = true, value_name = "X")]
+    iou: f32,
+    /// Threads of the engine
+    #[arg(long, default_value_t = 1, value_parser = at_least_one, value_name = "N")]
+    pub threads: usize,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Write report.md, report.html, report.json and the pictures that differ most into this folder; it must be new or empty
+    #[arg(long, value_name = "FOLDER")]
+    report: Option<PathBuf>,
+}
+
+impl Compare {
+    /// The job that the arguments describe.
+    pub fn job(self) -> BundlesJob {
+        BundlesJob {
+            a: self.a,
+            b: self.b,
+            images: self.images,
+            count: self.count,
+            leave_out: self.leave_out,
+            thresholds: Thresholds {
+                detection_score: self.score,
+                detection_other_score: self.other_score,
+                triplet_score: self.triplet_score,
+                triplet_other_score: self.other_triplet_score,
+                iou: self.iou,
+            },
+            rounds: self.rounds,
+            report: self.report,
+        }
+    }
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(x) if (0.0..=1.0).contains(&x) => Ok(x),
+        _ => Err("a number from 0 to 1 is wanted".to_owned()),
     }
 }
 

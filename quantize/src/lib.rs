@@ -4,7 +4,7 @@
 //! - [`fp16`] stores weights as f16 that engines turn back into f32 while loading.
 //! - [`passes`] fold what a graph need not compute; [`calibrate`] looks at the values of its tensors on real images; [`qdq`] writes what is
 //!   to be run in integers; [`int8`] does all three to the detector of a bundle.
-//! - [`mod@compare`] runs a graph before and after on the same inputs.
+//! - [`mod@compare`] runs a graph before and after on the same inputs; [`bundles`] runs two whole bundles on the same pictures.
 //!
 //! The command is `hoi-quantize`; see `hoi-quantize --help`.
 //!
@@ -13,6 +13,7 @@
 //! allocates what the graph asks for.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod bundles;
 pub mod calibrate;
 pub mod compare;
 pub mod fp16;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser as _;
+use hoi_quantize::bundles::{self, BundlesError};
 use hoi_quantize::compare::CompareError;
 use hoi_quantize::fp16::{self, Fp16Error};
 use hoi_quantize::int8::{self, Int8Error};
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     let result = match cli::Arguments::parse().command {
         cli::Command::Fp16(arguments) => convert_to_fp16(arguments),
         cli::Command::Int8(arguments) => quantize_to_int8(arguments),
+        cli::Command::Compare(arguments) => compare_bundles(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,7 +44,9 @@ fn is_usage(error: &anyhow::Error) -> bool {
         error.downcast_ref(),
         Some(Int8Error::OutputExists { .. } | Int8Error::Unfit { source: QdqError::NoSuchName { .. }, .. })
     );
-    fp16 || int8
+    let compare =
+        matches!(error.downcast_ref(), Some(BundlesError::ReportExists { .. } | BundlesError::Thresholds { .. }));
+    fp16 || int8 || compare
 }
 
 fn convert_to_fp16(arguments: cli::Fp16) -> anyhow::Result<()> {
@@ -67,8 +71,7 @@ fn convert_to_fp16(arguments: cli::Fp16) -> anyhow::Result<()> {
 fn quantize_to_int8(arguments: cli::Int8) -> anyhow::Result<()> {
     let (json, threads) = (arguments.json, arguments.threads);
     let job = arguments.job();
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
-    bar.set_style(ProgressStyle::with_template("calibrating {bar:30} {pos}/{len} images {eta}")?);
+    let bar = bar("calibrating")?;
     let report = int8::run(&job, &TractEngine::new(threads), &mut |done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
@@ -85,4 +88,35 @@ fn quantize_to_int8(arguments: cli::Int8) -> anyhow::Result<()> {
         writeln!(out, "written    {}", job.output.display())?;
     }
     Ok(())
+}
+
+fn compare_bundles(arguments: cli::Compare) -> anyhow::Result<()> {
+    let (json, threads) = (arguments.json, arguments.threads);
+    let job = arguments.job();
+    let bar = bar("comparing")?;
+    let report = bundles::run(&job, &TractEngine::new(threads), &mut |done, of| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    let mut out = std::io::stdout().lock();
+    if json {
+        for warning in &report.warnings {
+            eprintln!("hoi-quantize: {warning}");
+        }
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        write!(out, "{report}")?;
+        if let Some(folder) = &job.report {
+            writeln!(out, "\nwritten   {}", folder.display())?;
+        }
+    }
+    Ok(())
+}
+
+/// A bar of images for whoever watches.
+fn bar(doing: &'static str) -> anyhow::Result<ProgressBar> {
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
+    bar.set_style(ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} images {eta}")?);
+    Ok(bar.with_message(doing))
 }

@@ -26,8 +26,13 @@ pub fn choose_images(folder: &Path, count: usize) -> Result<Vec<PathBuf>, Calibr
     if all.is_empty() {
         return Err(CalibrateError::NoImages { folder: folder.to_owned() });
     }
+    Ok(evenly_spread(&all, count))
+}
+
+/// At most `count` of a list, evenly spread over it, in order; 0 counts as 1.
+pub(crate) fn evenly_spread(all: &[PathBuf], count: usize) -> Vec<PathBuf> {
     let taken = all.len().min(count.max(1));
-    Ok((0..taken).map(|i| all[i * all.len() / taken].clone()).collect())
+    (0..taken).map(|i| all[i * all.len() / taken].clone()).collect()
 }
 
 /// Whether the images so far are all alike or all grey.

@@ -17,6 +17,7 @@ use hoi_runtime::source::{ImageLimits, SourceError, open_image};
 use serde::Serialize;
 
 pub use histogram::{BINS, Histogram};
+pub(crate) use images::evenly_spread;
 pub use images::{FEW_IMAGES, choose_images};
 pub use statistics::{STATISTICS_SCHEMA, Statistics};
 pub use threshold::{LARGEST, Method, scale};
