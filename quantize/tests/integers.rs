@@ -1,7 +1,14 @@
 //! Quantized graphs through the engine, against plain arithmetic in f64.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
 
 use hoi_quantize::onnx::{self, AttributeProto, GraphBuilder, TensorProto, attr_float, attr_int, attr_ints};
+use hoi_runtime::bundle::ModelBundle;
+use hoi_runtime::detector::Detection;
 use hoi_runtime::engine::{Dim, ElementType, Engine, GraphRequest, Model, Tensor, TractEngine};
+use hoi_runtime::pipeline::HoiPipeline;
+use hoi_runtime::source::{ImageLimits, open_image};
 use ndarray::{Array4, ArrayD, Axis, concatenate, s};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -327,4 +334,30 @@ fn runs_at_once_are_apart() {
             scope.spawn(move || (0..20).for_each(|_| assert_eq!(run(model, picture), *alone)));
         }
     });
+}
+
+/// The quantized bundle that ships: its convolutions run in integers, and it finds what `nano` finds.
+#[test]
+fn the_bundle_that_ships() {
+    let folder = |path: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let bundle = ModelBundle::load(&folder("models/nano-int8")).unwrap();
+    let request =
+        GraphRequest { inputs: vec![], outputs: vec!["boxes".into(), "logits".into(), "relation.map".into()] };
+    let detector = bundle.file(&bundle.manifest().detector.file).unwrap();
+    let model = TractEngine::default().load(detector, &request).unwrap();
+    let report = model.integers().unwrap();
+    assert_eq!((report.integer["Conv"], report.integer["Add"]), (88, 10), "{report:?}");
+    let convolutions: Vec<_> = report.float.iter().filter(|node| node.starts_with("Conv ")).collect();
+    assert_eq!(convolutions, ["Conv relation.map"]);
+    let results = [bundle, ModelBundle::builtin().unwrap()].map(|bundle| {
+        let pipeline = HoiPipeline::new(&bundle, &TractEngine::default()).unwrap();
+        let frame = open_image(&folder("tests/photos/ride_bicycles.jpg"), &ImageLimits::default()).unwrap();
+        pipeline.run(&frame).unwrap()
+    });
+    let [found, expected] = results.map(|result| result.detections);
+    for sure in expected.iter().filter(|d| d.score > 0.4) {
+        let same = |d: &&Detection| d.class == sure.class && d.bbox.iou(&sure.bbox) > 0.8;
+        let score = found.iter().find(same).map(|d| d.score);
+        assert!(score.is_some_and(|score| (score - sure.score).abs() < 0.15), "{sure:?}: {score:?}");
+    }
 }

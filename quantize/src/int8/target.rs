@@ -28,7 +28,7 @@ pub(super) fn check(output: &Path) -> Result<(), Int8Error> {
 pub(super) fn describe(parts: &mut BundleParts, job: &Int8Job, file: &str, statistics: &Statistics, written: &Written) {
     let manifest = &mut parts.manifest;
     manifest.name.push_str("-int8");
-    manifest.description.push_str(" Detector in INT8.");
+    manifest.description.push_str("; detector in INT8");
     manifest.precision.insert(file.to_owned(), PRECISION.to_owned());
     manifest.accuracy.clear();
     let images = statistics.images;

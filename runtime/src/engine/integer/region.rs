@@ -104,7 +104,7 @@ impl EvalOp for ReadyPart {
 
 impl TypedOp for ReadyPart {
     fn output_facts(&self, _inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(self.0.output_shapes().iter().map(|shape| f32::fact(shape)).collect())
+        Ok(self.0.output_shapes().iter().map(f32::fact).collect())
     }
 
     as_op!();
