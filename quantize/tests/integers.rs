@@ -154,7 +154,11 @@ impl Quantized {
     }
 
     /// The model whose outputs are these tensors, loaded.
-    fn load(mut self, input: [usize; 4], outputs: &[(&str, [usize; 4])]) -> Box<dyn Model> {
+    fn load(self, input: [usize; 4], outputs: &[(&str, [usize; 4])]) -> Box<dyn Model> {
+        TractEngine::default().load(&self.bytes(input, outputs), &GraphRequest::default()).unwrap()
+    }
+
+    fn bytes(mut self, input: [usize; 4], outputs: &[(&str, [usize; 4])]) -> Vec<u8> {
         let shape = |lengths: [usize; 4]| lengths.map(Dim::Fixed);
         self.graph.input("input", ElementType::F32, &shape(input));
         for (name, lengths) in outputs {
@@ -164,8 +168,7 @@ impl Quantized {
         if let Some(graph) = &mut model.graph {
             graph.initializer.append(&mut self.constants);
         }
-        let bytes = onnx::to_bytes(&model).unwrap();
-        TractEngine::default().load(&bytes, &GraphRequest::default()).unwrap()
+        onnx::to_bytes(&model).unwrap()
     }
 
     fn input(&mut self, shape: [usize; 4]) -> Array4<f64> {
@@ -360,4 +363,33 @@ fn the_bundle_that_ships() {
         let score = found.iter().find(same).map(|d| d.score);
         assert!(score.is_some_and(|score| (score - sure.score).abs() < 0.15), "{sure:?}: {score:?}");
     }
+}
+
+#[test]
+fn damaged_scales_and_endless_maps_are_refused() {
+    for (scale, said) in
+        [(0.0f32, "holds 0"), (f32::NAN, "holds NaN"), (-0.5, "holds -0.5"), (f32::INFINITY, "holds inf")]
+    {
+        let mut q = Quantized::new(1);
+        let picture = q.input([1, 3, 4, 4]);
+        let x = q.quantize("input", &picture, 0.01);
+        let (name, sums) = q.convolution(&x, 4, [1, 1], 1, [0; 4], false);
+        let last = q.quantize(&name, &sums, scale);
+        let bytes = q.bytes([1, 3, 4, 4], &[(last.name.as_str(), [1, 4, 4, 4])]);
+        let error = TractEngine::default().load(&bytes, &GraphRequest::default()).err().unwrap().to_string();
+        assert!(error.contains(said) && error.contains("positive scales"), "{error}");
+    }
+    let mut q = Quantized::new(1);
+    let picture = q.input([1, 3, 4, 4]);
+    let x = q.quantize("input", &picture, 0.01);
+    let name = q.name("pad");
+    let pads = q.name("pads");
+    q.graph.initializer_i64(&pads, &[8], &[0, 0, 0, 0, 0, 0, 100_000, 100_000]);
+    q.graph.node("Pad", &[&x.name, &pads], &[&name], vec![]);
+    let wide = q.quantize(&name, &x.numbers, 0.01);
+    let bytes = q.bytes([1, 3, 4, 4], &[(wide.name.as_str(), [1, 3, 100_004, 100_004])]);
+    // Nothing is allocated for it while loading.
+    let model = TractEngine::default().load(&bytes, &GraphRequest::default());
+    let report = model.as_ref().ok().and_then(|model| model.integers());
+    assert!(report.is_none_or(|report| report.float[0].contains("is more than")), "{report:?}");
 }

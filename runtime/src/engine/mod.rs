@@ -202,6 +202,14 @@ pub enum EngineError {
         /// Flat index of the first NaN.
         position: usize,
     },
+    /// A scale of a quantized graph that is not a positive number.
+    #[error("scale `{tensor}` holds {value}: a quantized graph has positive scales; the file is damaged")]
+    WrongScale {
+        /// The tensor of scales.
+        tensor: String,
+        /// The first that is wrong.
+        value: f32,
+    },
     /// The graph cannot be prepared for running.
     #[error("the graph cannot be prepared: {reason}")]
     Optimize {

@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimLike, Factoid, ToDim, expand};
 
 use super::integer::kernels::best;
-use super::integer::{IntegerPart, IntegerReport, Part, fold_constants, take_out};
+use super::integer::{IntegerPart, IntegerReport, Part, fold_constants, take_out, wrong_scale};
 use super::{Dim, ElementType, Engine, EngineError, GraphRequest, Model, Tensor, TensorSpec, display_shape};
 
 /// Runs ONNX graphs with tract, on one thread or several.
@@ -74,6 +74,9 @@ fn load(onnx: &[u8], request: &GraphRequest, executor: Executor) -> Result<Tract
     // Read from memory, a graph has no folder: tract refuses one that keeps tensors in other files.
     let framework = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
     let mut model = framework.proto_model_for_read(&mut &onnx[..]).map_err(parse)?;
+    if let Some((tensor, value)) = model.graph.as_ref().and_then(wrong_scale) {
+        return Err(EngineError::WrongScale { tensor, value });
+    }
     let mut left = model.clone();
     let Some((parts, mut report)) = take_out(&mut left, &request.outputs) else {
         return prepare(framework.model_for_proto_model(&model).map_err(parse)?, request, executor);

@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use super::EngineError;
 
-pub(super) use fuse::{Part, fold_constants, take_out};
+pub(super) use fuse::{Part, fold_constants, take_out, wrong_scale};
 pub(super) use region::IntegerPart;
 
 /// What of a graph is computed in integers.

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use super::kernels::{PackedDense, PackedDepthwise};
 
+/// Values of the largest map: a damaged file must not ask for all memory.
+const MOST_ELEMENTS: usize = 1 << 28;
+
 /// Bounds of an integer result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
@@ -38,8 +41,8 @@ impl Window {
     /// Rows and columns of the result; `None` when the window is larger than the padded map.
     fn over(&self, shape: MapShape) -> Option<[usize; 2]> {
         let along = |length: usize, axis: usize| {
-            let span = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
-            let padded = length + self.pads[axis] + self.pads[axis + 2];
+            let span = self.dilation[axis].checked_mul(self.kernel[axis] - 1)?.checked_add(1)?;
+            let padded = length.checked_add(self.pads[axis])?.checked_add(self.pads[axis + 2])?;
             Some(padded.checked_sub(span)? / self.stride[axis] + 1)
         };
         Some([along(shape.height, 0)?, along(shape.width, 1)?])
@@ -158,11 +161,14 @@ impl Operator {
             Self::GlobalAverage { .. } => Ok(MapShape { height: 1, width: 1, ..of(0)? }),
             Self::Repeat { times } => {
                 let shape = of(0)?;
-                Ok(MapShape { height: shape.height * times[0], width: shape.width * times[1], ..shape })
+                let [height, width] = [shape.height.saturating_mul(times[0]), shape.width.saturating_mul(times[1])];
+                Ok(MapShape { height, width, ..shape })
             }
             Self::Pad([top, left, bottom, right]) => {
                 let shape = of(0)?;
-                Ok(MapShape { height: shape.height + top + bottom, width: shape.width + left + right, ..shape })
+                let height = shape.height.saturating_add(*top).saturating_add(*bottom);
+                let width = shape.width.saturating_add(*left).saturating_add(*right);
+                Ok(MapShape { height, width, ..shape })
             }
         }
     }
@@ -194,6 +200,12 @@ impl MapShape {
     /// `[1, C, H, W]`.
     pub(crate) fn tensor(self) -> [usize; 4] {
         [1, self.channels, self.height, self.width]
+    }
+
+    /// Whether it has at most [`MOST_ELEMENTS`] values.
+    fn is_small(self) -> bool {
+        let pixels = self.height.checked_mul(self.width);
+        pixels.and_then(|n| n.checked_mul(self.channels)).is_some_and(|n| n <= MOST_ELEMENTS)
     }
 
     pub(crate) fn pixels(self) -> usize {
@@ -234,7 +246,12 @@ impl Network {
         let mut shapes: Vec<MapShape> = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             let inputs: Vec<MapShape> = step.inputs.iter().filter_map(|&i| shapes.get(i).copied()).collect();
-            shapes.push(step.operator.shape(&inputs, slots).map_err(|reason| format!("`{}`: {reason}", step.name))?);
+            let wrong = |reason| format!("`{}`: {reason}", step.name);
+            let shape = step.operator.shape(&inputs, slots).map_err(wrong)?;
+            if !shape.is_small() {
+                return Err(wrong(format!("{shape} is more than {MOST_ELEMENTS} values")));
+            }
+            shapes.push(shape);
         }
         Ok(shapes)
     }

@@ -25,6 +25,18 @@ pub(in crate::engine) struct Part {
     pub(in crate::engine) network: Network,
 }
 
+/// The first scale of a quantized graph that is not a positive number: its tensor and its value.
+pub(in crate::engine) fn wrong_scale(graph: &GraphProto) -> Option<(String, f32)> {
+    let index = Index::new(graph, &[]);
+    let quantizes = |node: &&NodeProto| matches!(node.op_type.as_str(), "QuantizeLinear" | "DequantizeLinear");
+    graph.node.iter().filter(quantizes).find_map(|node| {
+        let name = node.input.get(1)?;
+        let (scales, _) = index.constant::<f32>(name)?;
+        let wrong = scales.into_iter().find(|scale| !(scale.is_finite() && *scale > 0.0))?;
+        Some((name.clone(), wrong))
+    })
+}
+
 /// What stands between two kinds of arithmetic.
 #[derive(Debug, Default)]
 struct Region {
