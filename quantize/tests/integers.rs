@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use hoi_quantize::onnx::{self, AttributeProto, GraphBuilder, TensorProto, attr_float, attr_int, attr_ints};
+use hoi_quantize::onnx::{
+    self, AttributeProto, GraphBuilder, TensorProto, attr_float, attr_int, attr_ints, attr_string,
+};
 use hoi_runtime::bundle::ModelBundle;
 use hoi_runtime::detector::Detection;
 use hoi_runtime::engine::{Dim, ElementType, Engine, GraphRequest, Model, Tensor, TractEngine};
@@ -392,4 +394,55 @@ fn damaged_scales_and_endless_maps_are_refused() {
     let model = TractEngine::default().load(&bytes, &GraphRequest::default());
     let report = model.as_ref().ok().and_then(|model| model.integers());
     assert!(report.is_none_or(|report| report.float[0].contains("is more than")), "{report:?}");
+}
+
+/// What ShuffleNet and a feature pyramid do: halves, groups of channels in turn, twice the size.
+#[test]
+fn channels_and_sizes_in_integers() {
+    let mut q = Quantized::new(9);
+    let picture = q.input([1, 3, 7, 5]);
+    let x = q.quantize("input", &picture, 0.008);
+    let (name, sums) = q.convolution(&x, 36, [3, 3], 1, [1; 4], false);
+    let map = q.quantize(&name, &sums, 0.05);
+    let halves = [q.name("half"), q.name("half")];
+    q.graph.node("Split", &[&map.name], &[&halves[0], &halves[1]], vec![attr_int("axis", 1)]);
+    let left = q.quantize(&halves[0], &map.numbers.slice(s![.., ..18, .., ..]).to_owned(), 0.05);
+    let right = q.quantize(&halves[1], &map.numbers.slice(s![.., 18.., .., ..]).to_owned(), 0.05);
+    let beside = q.name("concat");
+    q.graph.node("Concat", &[&right.name, &left.name], &[&beside], vec![attr_int("axis", 1)]);
+    let numbers = concatenate(Axis(1), &[right.numbers.view(), left.numbers.view()]).unwrap();
+    let beside = q.quantize(&beside, &numbers, 0.05);
+    let (apart, together) = (q.name("shape"), q.name("shape"));
+    q.graph.initializer_i64(&apart, &[5], &[1, 2, 18, 7, 5]).initializer_i64(&together, &[4], &[1, 36, 7, 5]);
+    let names = ["reshape", "transpose", "reshape"].map(|what| q.name(what));
+    q.graph.node("Reshape", &[&beside.name, &apart], &[&names[0]], vec![]);
+    let first = q.quantize(&names[0], &beside.numbers, 0.05);
+    q.graph.node("Transpose", &[&first.name], &[&names[1]], vec![attr_ints("perm", &[0, 2, 1, 3, 4])]);
+    let second = q.quantize(&names[1], &beside.numbers, 0.05);
+    q.graph.node("Reshape", &[&second.name, &together], &[&names[2]], vec![]);
+    let from = |c: usize| c % 2 * 18 + c / 2;
+    let numbers = Array4::from_shape_fn((1, 36, 7, 5), |(_, c, y, x)| beside.numbers[[0, from(c), y, x]]);
+    let shuffled = q.quantize(&names[2], &numbers, 0.05);
+    let sized = q.name("resize");
+    let scales = q.floats(&[4], &[1.0, 1.0, 2.0, 2.0]);
+    let attributes = vec![attr_string("mode", "linear"), attr_string("coordinate_transformation_mode", "half_pixel")];
+    q.graph.node("Resize", &[&shuffled.name, "", &scales], &[&sized], attributes);
+    let at = |n: usize, length: usize| {
+        let place = ((n as f64 + 0.5) / 2.0 - 0.5).clamp(0.0, length as f64 - 1.0);
+        (place.floor() as usize, (place.floor() as usize + 1).min(length - 1), place.fract())
+    };
+    let numbers = Array4::from_shape_fn((1, 36, 14, 10), |(_, c, y, x)| {
+        let ((y0, y1, v), (x0, x1, u)) = (at(y, 7), at(x, 5));
+        let of = |y: usize, x: usize| shuffled.numbers[[0, c, y, x]];
+        (1.0 - v) * ((1.0 - u) * of(y0, x0) + u * of(y0, x1)) + v * ((1.0 - u) * of(y1, x0) + u * of(y1, x1))
+    });
+    let doubled = q.quantize(&sized, &numbers, 0.05);
+    let outputs =
+        [(shuffled.name.as_str(), shape(&shuffled.numbers)), (doubled.name.as_str(), shape(&doubled.numbers))];
+    let model = q.load([1, 3, 7, 5], &outputs);
+    let report = model.integers().unwrap();
+    assert!(report.float.is_empty(), "{report:?}");
+    let found = run(&*model, &picture);
+    assert!(difference(&found[0], &shuffled.numbers, 0.05) < ONE_UNIT);
+    assert!(difference(&found[1], &doubled.numbers, 0.05) < ONE_UNIT);
 }

@@ -11,6 +11,7 @@
 
 mod fuse;
 pub mod kernels;
+mod maps;
 mod network;
 mod region;
 mod run;

@@ -79,6 +79,37 @@ pub(crate) struct Convolution<W> {
     pub(crate) bounds: Option<Bounds>,
 }
 
+/// Which channels a step takes, and in which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pick {
+    /// Of `groups` groups the first of each, then the second of each, and so on (ShuffleNet).
+    Shuffle { groups: usize },
+    /// `count` channels from `first` on.
+    Range { first: usize, count: usize },
+    /// One of `of` equal parts.
+    Share { part: usize, of: usize },
+}
+
+impl Pick {
+    /// How many of `channels` it takes; `None` when they are not as many as it was made for.
+    fn count(self, channels: usize) -> Option<usize> {
+        match self {
+            Self::Shuffle { groups } => (groups > 0 && channels.is_multiple_of(groups)).then_some(channels),
+            Self::Range { first, count } => (count > 0 && first.checked_add(count)? <= channels).then_some(count),
+            Self::Share { part, of } => (part < of && channels.is_multiple_of(of)).then(|| channels / of),
+        }
+    }
+
+    /// The input channel that output channel `n` is, of so many input channels.
+    pub(crate) fn from(self, n: usize, channels: usize) -> usize {
+        match self {
+            Self::Shuffle { groups } => n % groups * (channels / groups) + n / groups,
+            Self::Range { first, .. } => first + n,
+            Self::Share { part, of } => part * (channels / of) + n,
+        }
+    }
+}
+
 /// One step; its result is a map that later steps read.
 #[derive(Clone, Debug)]
 pub(crate) enum Operator {
@@ -100,6 +131,10 @@ pub(crate) enum Operator {
     GlobalAverage { factor: f32 },
     /// Each pixel this many times, along rows and columns.
     Repeat { times: [usize; 2] },
+    /// Twice as many rows and columns, bilinear, pixels meant at their centres.
+    Double,
+    /// Some of the channels, or all in another order.
+    Channels(Pick),
     /// What a table says of each value: `table[value as u8]`.
     Table(Box<[i8; 256]>),
     /// Zeros around a map: top, left, bottom, right.
@@ -120,6 +155,8 @@ impl Operator {
             | Self::AveragePool { .. }
             | Self::GlobalAverage { .. }
             | Self::Repeat { .. }
+            | Self::Double
+            | Self::Channels(_)
             | Self::Pad(_) => inputs.iter().all(|&input| input),
         }
     }
@@ -163,6 +200,17 @@ impl Operator {
                 let shape = of(0)?;
                 let [height, width] = [shape.height.saturating_mul(times[0]), shape.width.saturating_mul(times[1])];
                 Ok(MapShape { height, width, ..shape })
+            }
+            Self::Double => {
+                let shape = of(0)?;
+                let [height, width] = [shape.height, shape.width].map(|n| n.saturating_mul(2));
+                Ok(MapShape { height, width, ..shape })
+            }
+            Self::Channels(pick) => {
+                let shape = of(0)?;
+                let found = pick.count(shape.channels);
+                let channels = found.ok_or_else(|| format!("{pick:?} of {shape}"))?;
+                Ok(MapShape { channels, ..shape })
             }
             Self::Pad([top, left, bottom, right]) => {
                 let shape = of(0)?;

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use super::kernels::{Dense, Depthwise, GROUP, Kernels, LANES, Output, PADDED, PackedDense, PackedDepthwise, Rows};
+use super::maps::{channels, concat, double, global_average, pad, pool, repeat};
 use super::network::{Bounds, Convolution, MapShape, Network, Operator, Window};
 
 /// Channels as a map stores them.
-fn stored(channels: usize) -> usize {
+pub(super) fn stored(channels: usize) -> usize {
     channels.next_multiple_of(LANES)
 }
 
@@ -181,6 +182,8 @@ impl ReadyNetwork {
             }
             (Operator::GlobalAverage { factor }, Written::Map(values)) => global_average(read(0), *factor, values),
             (Operator::Repeat { times }, Written::Map(values)) => repeat(read(0), *times, shape, values),
+            (Operator::Double, Written::Map(values)) => double(read(0), shape, values),
+            (Operator::Channels(pick), Written::Map(values)) => channels(*pick, read(0), shape, values),
             (Operator::Table(table), Written::Map(values)) => {
                 let entries = values.iter_mut().zip(read(0).0);
                 entries.for_each(|(value, &from)| *value = table[usize::from(from as u8)]);
@@ -295,73 +298,4 @@ fn offsets(window: &Window, from: MapShape, to: MapShape) -> Vec<u32> {
         }
     }
     offsets
-}
-
-fn concat(inputs: &[(&[i8], MapShape)], factors: &[f32], shape: MapShape, values: &mut [i8]) {
-    let wide = stored(shape.channels);
-    let mut first = 0;
-    for ((map, from), &factor) in inputs.iter().zip(factors) {
-        let pixels = map.chunks_exact(stored(from.channels)).zip(values.chunks_exact_mut(wide));
-        for (pixel, result) in pixels {
-            let result = &mut result[first..first + from.channels];
-            if factor == 1.0 {
-                result.copy_from_slice(&pixel[..from.channels]);
-            } else {
-                let pairs = result.iter_mut().zip(pixel);
-                pairs.for_each(|(value, &x)| *value = Bounds::ALL.clamp(f32::from(x) * factor));
-            }
-        }
-        first += from.channels;
-    }
-    for result in values.chunks_exact_mut(wide) {
-        result[first..].fill(0);
-    }
-}
-
-/// Calls `of` with the values that a window meets on the map.
-fn pool(window: &Window, (map, from): (&[i8], MapShape), to: MapShape, values: &mut [i8], of: impl Fn(&[i32]) -> i8) {
-    let wide = stored(from.channels);
-    let mut found: Vec<i32> = Vec::with_capacity(window.taps());
-    let mut pixels: Vec<usize> = Vec::with_capacity(window.taps());
-    for (n, result) in values.chunks_exact_mut(wide).enumerate() {
-        let (row, column) = (n / to.width, n % to.width);
-        pixels.clear();
-        for ky in 0..window.kernel[0] {
-            pixels.extend((0..window.kernel[1]).filter_map(|kx| window.reads(row, column, [ky, kx], from)));
-        }
-        for (channel, value) in result.iter_mut().enumerate().take(from.channels) {
-            found.clear();
-            found.extend(pixels.iter().map(|p| i32::from(map[p * wide + channel])));
-            *value = of(&found);
-        }
-        result[from.channels..].fill(0);
-    }
-}
-
-fn global_average((map, from): (&[i8], MapShape), factor: f32, values: &mut [i8]) {
-    let wide = stored(from.channels);
-    let mut sums = vec![0i32; wide];
-    for pixel in map.chunks_exact(wide) {
-        sums.iter_mut().zip(pixel).for_each(|(sum, &x)| *sum += i32::from(x));
-    }
-    let factor = factor / from.pixels() as f32;
-    values.iter_mut().zip(sums).for_each(|(value, sum)| *value = Bounds::ALL.clamp(sum as f32 * factor));
-}
-
-fn repeat((map, from): (&[i8], MapShape), times: [usize; 2], to: MapShape, values: &mut [i8]) {
-    let wide = stored(from.channels);
-    for (n, result) in values.chunks_exact_mut(wide).enumerate() {
-        let (row, column) = (n / to.width / times[0], n % to.width / times[1]);
-        let pixel = row * from.width + column;
-        result.copy_from_slice(&map[pixel * wide..][..wide]);
-    }
-}
-
-fn pad((map, from): (&[i8], MapShape), [top, left, ..]: [usize; 4], to: MapShape, values: &mut [i8]) {
-    let wide = stored(from.channels);
-    values.fill(0);
-    for (row, pixels) in map.chunks_exact(from.width * wide).enumerate() {
-        let start = ((row + top) * to.width + left) * wide;
-        values[start..start + pixels.len()].copy_from_slice(pixels);
-    }
 }

@@ -2,6 +2,7 @@
 
 mod fold;
 mod graph;
+mod moving;
 mod pattern;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -86,7 +87,7 @@ pub(in crate::engine) fn take_out(model: &mut ModelProto, wanted: &[String]) -> 
     let matches = matches(&index);
     let (regions, left) = regions(&index, &matches);
     let mut report = IntegerReport::default();
-    for found in matches.values() {
+    for found in matches.values().filter_map(|found| found.first()) {
         *report.integer.entry(index.nodes[found.nodes[0]].op_type.clone()).or_default() += 1;
     }
     let mut nodes: Vec<NodeProto> = Vec::with_capacity(left.len() + regions.len());
@@ -117,16 +118,18 @@ pub(in crate::engine) fn take_out(model: &mut ModelProto, wanted: &[String]) -> 
 }
 
 /// What can be done in integers, by the first of its nodes.
-fn matches<'g>(index: &Index<'g>) -> BTreeMap<usize, Match<'g>> {
-    (0..index.nodes.len()).filter_map(|n| Some((n, matched(index, n)?))).collect()
+fn matches<'g>(index: &Index<'g>) -> BTreeMap<usize, Vec<Match<'g>>> {
+    let all = (0..index.nodes.len()).map(|n| (n, matched(index, n)));
+    all.filter(|(_, found)| !found.is_empty()).collect()
 }
 
 /// Sorts the steps into regions, each of which reads only what earlier regions and the float nodes between them make; and says which nodes
 /// of the graph are left.
-fn regions(index: &Index<'_>, matches: &BTreeMap<usize, Match<'_>>) -> (BTreeMap<usize, Region>, Vec<usize>) {
-    let inside: HashSet<usize> = matches.values().flat_map(|found| found.nodes.iter().copied()).collect();
+fn regions(index: &Index<'_>, matches: &BTreeMap<usize, Vec<Match<'_>>>) -> (BTreeMap<usize, Region>, Vec<usize>) {
+    let inside: HashSet<usize> = matches.values().flatten().flat_map(|found| found.nodes.iter().copied()).collect();
     let made: HashSet<&str> = matches
         .values()
+        .flatten()
         .filter_map(|found| match found.result {
             Made::Quantized(value) => Some(value.name),
             Made::Float(_) => None,
@@ -138,30 +141,32 @@ fn regions(index: &Index<'_>, matches: &BTreeMap<usize, Match<'_>>) -> (BTreeMap
     let mut made_by: HashMap<&str, usize> = HashMap::new();
     let mut left = Vec::new();
     for (n, node) in index.nodes.iter().enumerate() {
-        if let Some(found) = matches.get(&n) {
-            let sources: Vec<&str> = found.inputs.iter().map(|value| source(index, value.name)).collect();
-            let after = |(value, source): (&Quantized<'_>, &&str)| match made_by.get(value.name) {
-                Some(&level) => level,
-                None => floats.get(source).copied().unwrap_or(0),
-            };
-            let level = found.inputs.iter().zip(&sources).map(after).max().unwrap_or(0);
-            // What an earlier region made is read in floats: they are whole multiples of the scale and come back as the same integers.
-            let region = regions.entry(level).or_default();
-            let mut inputs = Vec::with_capacity(sources.len());
-            for (value, source) in found.inputs.iter().zip(&sources) {
-                let earlier = made_by.get(value.name).is_some_and(|&by| by != level);
-                let float = if earlier { dequantized(index, value.name).unwrap_or(source) } else { source };
-                inputs.push(region.step(*value, float));
-            }
-            match found.result {
-                Made::Quantized(value) => {
-                    region.push(value.name, found.operator.clone(), inputs);
-                    made_by.insert(value.name, level);
+        if let Some(steps) = matches.get(&n) {
+            for found in steps {
+                let sources: Vec<&str> = found.inputs.iter().map(|value| source(index, value.name)).collect();
+                let after = |(value, source): (&Quantized<'_>, &&str)| match made_by.get(value.name) {
+                    Some(&level) => level,
+                    None => floats.get(source).copied().unwrap_or(0),
+                };
+                let level = found.inputs.iter().zip(&sources).map(after).max().unwrap_or(0);
+                // What an earlier region made is read in floats: they are whole multiples of the scale and come back as the same integers.
+                let region = regions.entry(level).or_default();
+                let mut inputs = Vec::with_capacity(sources.len());
+                for (value, source) in found.inputs.iter().zip(&sources) {
+                    let earlier = made_by.get(value.name).is_some_and(|&by| by != level);
+                    let float = if earlier { dequantized(index, value.name).unwrap_or(source) } else { source };
+                    inputs.push(region.step(*value, float));
                 }
-                Made::Float(tensor) => {
-                    let step = region.push(tensor, found.operator.clone(), inputs);
-                    region.leaves(tensor, step, 1.0);
-                    floats.insert(tensor, level + 1);
+                match found.result {
+                    Made::Quantized(value) => {
+                        region.push(value.name, found.operator.clone(), inputs);
+                        made_by.insert(value.name, level);
+                    }
+                    Made::Float(tensor) => {
+                        let step = region.push(tensor, found.operator.clone(), inputs);
+                        region.leaves(tensor, step, 1.0);
+                        floats.insert(tensor, level + 1);
+                    }
                 }
             }
             continue;

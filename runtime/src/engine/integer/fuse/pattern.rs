@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tract_onnx::pb::NodeProto;
 
 use super::graph::{Index, float, int, lengths, text};
+use super::moving::{padding, resized, shuffled, split};
 use crate::engine::integer::kernels::{LANES, PackedDense, PackedDepthwise};
 use crate::engine::integer::network::{Bounds, Convolution, Operator, Window};
 
@@ -105,14 +106,14 @@ fn bias(index: &Index<'_>, tensor: Option<&String>, units: &[f32]) -> Option<Vec
 }
 
 /// What follows a node: an activation that an integer step does as well, and then `QuantizeLinear`.
-struct Followed<'g> {
-    result: Quantized<'g>,
-    bounds: Bounds,
-    slope: f32,
-    nodes: Vec<usize>,
+pub(super) struct Followed<'g> {
+    pub(super) result: Quantized<'g>,
+    pub(super) bounds: Bounds,
+    pub(super) slope: f32,
+    pub(super) nodes: Vec<usize>,
 }
 
-fn followed<'g>(index: &Index<'g>, tensor: &str, leaky: bool) -> Option<Followed<'g>> {
+pub(super) fn followed<'g>(index: &Index<'g>, tensor: &str, leaky: bool) -> Option<Followed<'g>> {
     let (n, next) = index.only_reader(tensor)?;
     let (mut low, mut high, mut slope) = (f32::NEG_INFINITY, f32::INFINITY, 1.0);
     let mut nodes = vec![n];
@@ -157,8 +158,15 @@ fn window(node: &NodeProto, kernel: [usize; 2]) -> Option<Window> {
     (sound && int(node, "ceil_mode", 0) == 0).then_some(window)
 }
 
-/// What a node becomes, or `None` where it stays as it is.
-pub(super) fn matched<'g>(index: &Index<'g>, n: usize) -> Option<Match<'g>> {
+/// What a node becomes: one step, several for one with several results, none where it stays as it is.
+pub(super) fn matched<'g>(index: &Index<'g>, n: usize) -> Vec<Match<'g>> {
+    match index.nodes[n].op_type.as_str() {
+        "Split" => split(index, n).unwrap_or_default(),
+        _ => single(index, n).into_iter().collect(),
+    }
+}
+
+fn single<'g>(index: &Index<'g>, n: usize) -> Option<Match<'g>> {
     let node = &index.nodes[n];
     match node.op_type.as_str() {
         "Conv" => convolution(index, n),
@@ -194,14 +202,15 @@ pub(super) fn matched<'g>(index: &Index<'g>, n: usize) -> Option<Match<'g>> {
             let next = followed(index, node.output.first()?, false).filter(|next| next.bounds == Bounds::ALL)?;
             Some(simple(n, Operator::GlobalAverage { factor: input.scale / next.result.scale }, vec![input], next))
         }
-        "Resize" => repeat(index, n),
+        "Resize" => resized(index, n),
+        "Reshape" => shuffled(index, n),
         "Pad" => padding(index, n),
         "Relu" | "Clip" | "LeakyRelu" | "Sigmoid" | "HardSwish" | "HardSigmoid" | "Tanh" => table(index, n),
         _ => None,
     }
 }
 
-fn simple<'g>(n: usize, operator: Operator, inputs: Vec<Quantized<'g>>, next: Followed<'g>) -> Match<'g> {
+pub(super) fn simple<'g>(n: usize, operator: Operator, inputs: Vec<Quantized<'g>>, next: Followed<'g>) -> Match<'g> {
     let nodes = std::iter::once(n).chain(next.nodes).collect();
     Match { operator, inputs, result: Made::Quantized(next.result), nodes }
 }
@@ -270,43 +279,6 @@ fn convolution<'g>(index: &Index<'g>, n: usize) -> Option<Match<'g>> {
         None => Made::Float(output),
     };
     Some(Match { operator, inputs: vec![input], result, nodes })
-}
-
-/// Resize to a whole multiple by repeating pixels.
-fn repeat<'g>(index: &Index<'g>, n: usize) -> Option<Match<'g>> {
-    let node = &index.nodes[n];
-    let input = behind(index, node.input.first()?)?;
-    let next = followed(index, node.output.first()?, false).filter(|next| next.bounds == Bounds::ALL)?;
-    (input.scale == next.result.scale && text(node, "mode", "nearest") == "nearest").then_some(())?;
-    let (scales, _) = index.constant::<f32>(node.input.get(2)?)?;
-    // Halfway rounding and the place of a pixel's centre do not matter for whole multiples with these.
-    let transform = text(node, "coordinate_transformation_mode", "half_pixel");
-    let rounding = text(node, "nearest_mode", "round_prefer_floor");
-    let plain = matches!(
-        (transform, rounding),
-        ("asymmetric", "floor") | ("half_pixel", "round_prefer_floor" | "round_prefer_ceil")
-    );
-    let whole = |x: f32| (x >= 1.0 && x.fract() == 0.0 && x < 64.0).then_some(x as usize);
-    let [1.0, 1.0, rows, columns] = *scales.as_slice() else { return None };
-    let times = [whole(rows)?, whole(columns)?];
-    plain.then(|| simple(n, Operator::Repeat { times }, vec![input], next))
-}
-
-/// Zeros around the last two dimensions.
-fn padding<'g>(index: &Index<'g>, n: usize) -> Option<Match<'g>> {
-    let node = &index.nodes[n];
-    let input = behind(index, node.input.first()?)?;
-    let next = followed(index, node.output.first()?, false).filter(|next| next.bounds == Bounds::ALL)?;
-    let zero = match node.input.get(2).filter(|name| !name.is_empty()) {
-        Some(name) => index.scalar::<f32>(name)? == 0.0,
-        None => true,
-    };
-    (input.scale == next.result.scale && zero && text(node, "mode", "constant") == "constant").then_some(())?;
-    let (pads, _) = index.constant::<i64>(node.input.get(1)?)?;
-    let [0, 0, top, left, 0, 0, bottom, right] = *pads.as_slice() else { return None };
-    let pads = [top, left, bottom, right].map(|n| usize::try_from(n).ok());
-    let [Some(top), Some(left), Some(bottom), Some(right)] = pads else { return None };
-    Some(simple(n, Operator::Pad([top, left, bottom, right]), vec![input], next))
 }
 
 /// A function of one number, looked up.
