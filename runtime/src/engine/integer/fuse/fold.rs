@@ -1,6 +1,6 @@
 //! Constants behind DequantizeLinear as the floats that they stand for.
 //!
-//! The engine would compute them itself, but takes the first scale of a constant that has one a channel.
+//! The engine computes them too; older releases of it took the first scale of a constant that has one a channel, so nothing is left to it here.
 
 use std::collections::HashMap;
 
