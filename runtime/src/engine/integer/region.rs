@@ -97,7 +97,9 @@ impl EvalOp for ReadyPart {
         shapes
             .iter()
             .zip(outputs)
-            .map(|(shape, values)| Ok(Tensor::from_shape(shape, &values)?.into_tvalue()))
+            .map(|(shape, values)| {
+                Ok(tract_ndarray::Array4::from_shape_vec(*shape, values)?.into_tensor().into_tvalue())
+            })
             .collect()
     }
 }

@@ -40,6 +40,9 @@ pub(super) enum Made<'g> {
 /// The largest difference between a bias's scale and what the weights and the input say, as a share.
 const BIAS_SCALE_TOLERANCE: f32 = 1e-3;
 
+/// Products of i8 that an i32 can always sum.
+const MOST_PRODUCTS: usize = 131_071;
+
 /// What lies behind `QuantizeLinear`: one positive scale, and i8 without a zero point.
 pub(super) fn quantized<'g>(index: &Index<'g>, node: &'g NodeProto) -> Option<Quantized<'g>> {
     let [_, scale, zero] = node.input.as_slice() else { return None };
@@ -236,8 +239,10 @@ fn convolution<'g>(index: &Index<'g>, n: usize) -> Option<Match<'g>> {
     multiplier.resize(stored, 0.0);
     let (bounds, slope) = (next.as_ref().map(|next| next.bounds), next.as_ref().map_or(1.0, |next| next.slope));
     let depthwise = groups == outputs && depth == 1 && groups > 1;
+    let taps = window.taps();
+    (depth.checked_mul(taps)? <= MOST_PRODUCTS).then_some(())?;
+    let inputs = depth;
     let operator = if groups == 1 {
-        let taps = window.taps();
         // [out, in, tap] to [out, tap, in].
         let mut turned = vec![0; weight.values.len()];
         for (n, &value) in weight.values.iter().enumerate() {
@@ -245,28 +250,12 @@ fn convolution<'g>(index: &Index<'g>, n: usize) -> Option<Match<'g>> {
             turned[(out * taps + within % taps) * depth + within / taps] = value;
         }
         let weights = PackedDense::new(&turned, outputs, taps, depth).ok()?;
-        Operator::Dense(Arc::new(Convolution {
-            weights,
-            window,
-            inputs: depth,
-            outputs,
-            bias,
-            multiplier,
-            slope,
-            bounds,
-        }))
+        let layer = Convolution { weights, window, inputs, outputs, bias, multiplier, slope, bounds };
+        Operator::Dense(Arc::new(layer))
     } else if depthwise && window.dilation == [1, 1] && bounds.is_some() {
         let weights = PackedDepthwise::new(&weight.values, outputs, window.kernel).ok()?;
-        Operator::Depthwise(Arc::new(Convolution {
-            weights,
-            window,
-            inputs: depth,
-            outputs,
-            bias,
-            multiplier,
-            slope,
-            bounds,
-        }))
+        let layer = Convolution { weights, window, inputs, outputs, bias, multiplier, slope, bounds };
+        Operator::Depthwise(Arc::new(layer))
     } else {
         return None;
     };
