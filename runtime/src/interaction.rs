@@ -377,7 +377,10 @@ impl InteractionHead {
         let logits = logits
             .filter(|l| l.dim() == (pairs.len(), self.verbs))
             .ok_or_else(|| wrong(format!("verb_logits is not [{}, {}]", pairs.len(), self.verbs)))?;
-        if let Some(((pair, verb), &value)) = logits.indexed_iter().find(|(_, v)| !v.is_finite()) {
+        // In memory order: with indices, the look at each value costs more than some layers.
+        if !logits.iter().all(|v| v.is_finite())
+            && let Some(((pair, verb), &value)) = logits.indexed_iter().find(|(_, v)| !v.is_finite())
+        {
             return Err(InteractionError::NotFinite { file: self.file.clone(), pair, verb, value });
         }
         let mut vector = |output: &'static str| {
