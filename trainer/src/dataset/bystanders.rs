@@ -1,17 +1,13 @@
 //! Persons of pictures with boxes of COCO's classes who do nothing that is asked for: what teaches a network to say nothing.
-//!
-//! The folder holds `annotations.json` (`{names, images: [{file, width, height, objects: [{label, box: [x1, y1, x2, y2]}]}]}`, 0-based continuous
-//! pixels) and the pictures beside it in `images`.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use hoi_runtime::geometry::{BBox, Size};
 use image::RgbImage;
-use serde::Deserialize;
 
-use super::folder::read_picture;
-use super::{DatasetError, read_json};
+use super::DatasetError;
+use super::boxed::{BoxedPicture, BoxedPictures, open_annotated};
 
 /// Persons smaller than this share of the picture are left out: nobody could say what they do.
 const LEAST_SHARE: f32 = 0.02;
@@ -35,27 +31,6 @@ pub struct Bystanders {
     pub persons: Vec<Bystander>,
 }
 
-#[derive(Deserialize)]
-struct Document {
-    names: Vec<String>,
-    images: Vec<Picture>,
-}
-
-#[derive(Deserialize)]
-struct Picture {
-    file: String,
-    width: u32,
-    height: u32,
-    objects: Vec<Object>,
-}
-
-#[derive(Deserialize)]
-struct Object {
-    label: usize,
-    #[serde(rename = "box")]
-    bbox: [f32; 4],
-}
-
 impl Bystanders {
     /// Reads the persons of a folder's pictures who touch no object of `classes`: with those they may do what is asked for. Pictures in
     /// `without` are left out.
@@ -68,30 +43,21 @@ impl Bystanders {
         classes: &HashSet<&str>,
         without: &HashSet<String>,
     ) -> Result<Self, DatasetError> {
-        let path = root.join("annotations.json");
-        let document: Document = read_json(&path, "{names, images: [{file, width, height, objects: [{label, box}]}]}")?;
+        let set = BoxedPictures::load(root, without)?;
         let mut persons = Vec::new();
-        for picture in document.images.iter().filter(|p| !without.contains(&p.file)) {
-            let size = Size::new(picture.width, picture.height);
-            let named = |o: &Object| document.names.get(o.label).map(String::as_str);
-            if let Some(unknown) = picture.objects.iter().find(|o| named(o).is_none()) {
-                return Err(DatasetError::Inconsistent {
-                    path: path.clone(),
-                    record: picture.file.clone(),
-                    reason: format!("label {} has no name among {}", unknown.label, document.names.len()),
-                });
-            }
-            let boxes = |o: &Object| BBox::new(o.bbox[0], o.bbox[1], o.bbox[2], o.bbox[3]);
-            let used: Vec<BBox> =
-                picture.objects.iter().filter(|o| named(o).is_some_and(|n| classes.contains(n))).map(boxes).collect();
-            for person in picture.objects.iter().filter(|o| named(o) == Some(human)).map(boxes) {
+        for picture in &set.pictures {
+            let BoxedPicture { file, size, boxes } = picture;
+            let named = |label: usize| set.names[label].as_str();
+            let used: Vec<&BBox> =
+                boxes.iter().filter(|(label, _)| classes.contains(named(*label))).map(|b| &b.1).collect();
+            for (_, person) in boxes.iter().filter(|(label, _)| named(*label) == human) {
                 let large = person.area() >= LEAST_SHARE * size.width as f32 * size.height as f32;
-                if large && used.iter().all(|b| b.intersection(&person) <= 0.0) {
-                    persons.push(Bystander { file: picture.file.clone(), size, person: person.clip(size) });
+                if large && used.iter().all(|b| b.intersection(person) <= 0.0) {
+                    persons.push(Bystander { file: file.clone(), size: *size, person: person.clip(*size) });
                 }
             }
         }
-        Ok(Self { images: root.join("images"), persons })
+        Ok(Self { images: set.images, persons })
     }
 
     /// Reads a person's picture.
@@ -99,15 +65,8 @@ impl Bystanders {
     /// # Errors
     /// [`DatasetError`] naming the file when it is missing, cannot be decoded, or has another size than its annotation says.
     pub fn open(&self, index: usize) -> Result<RgbImage, DatasetError> {
-        let person = &self.persons[index];
-        let path = self.images.join(&person.file);
-        let pixels = read_picture(&path)?;
-        let size = Size::new(pixels.width(), pixels.height());
-        if size != person.size {
-            let reason = format!("the picture is {size}, its annotation says {}", person.size);
-            return Err(DatasetError::Inconsistent { path, record: person.file.clone(), reason });
-        }
-        Ok(pixels)
+        let Bystander { file, size, .. } = &self.persons[index];
+        open_annotated(&self.images, file, *size)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Data sets as they are published, read and checked.
 
 pub mod augment;
+pub mod boxed;
 mod boxes;
 pub mod bystanders;
 pub mod check;

@@ -9,6 +9,7 @@ mod dataset;
 mod detr;
 mod edge;
 mod efficientnet_lite;
+mod eval_boxes;
 mod export;
 mod loader;
 mod network;
