@@ -16,6 +16,7 @@ mod scenes;
 mod score;
 mod study;
 mod table;
+mod tune;
 mod weakly;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,8 @@ enum Command {
     Weakly(Box<weakly::WeaklyArguments>),
     /// Train the head that ships: what large systems, language and photos teach, over a detector's own maps
     Distill(Box<distill::DistillArguments>),
+    /// Tune the last blocks of an EfficientNet-Lite on Stanford-40, before `distill` looks through it
+    Tune(Box<tune::TuneArguments>),
     /// Count a network's parameters and multiply-accumulates
     Count(count::CountArguments),
     /// Look at a data set's folder
@@ -83,6 +86,7 @@ impl Cli {
             Command::Rmlr(arguments) => arguments.run(),
             Command::Weakly(arguments) => arguments.run(),
             Command::Distill(arguments) => arguments.run(),
+            Command::Tune(arguments) => arguments.run(),
             Command::Count(arguments) => arguments.run(),
             Command::Data { command } => command.run(),
             Command::Scenes(arguments) => arguments.run(),

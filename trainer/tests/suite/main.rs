@@ -27,6 +27,7 @@ mod slow_scores;
 mod text;
 mod tiny;
 mod training;
+mod tune;
 mod v_coco_data;
 mod weakly;
 mod weakly_data;

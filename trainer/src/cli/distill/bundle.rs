@@ -11,6 +11,7 @@ use hoi_runtime::fusion::{FusionSpec, TripletNms};
 use hoi_runtime::vocabulary::Vocabulary;
 use tch::{Device, Tensor};
 
+use super::super::tune::{TUNED_FILE, TunedBackbone};
 use crate::dataset::stanford40::evaluation_table;
 use crate::export::{EVIDENCE_MAP, EdgeGraph, HEAD_FILE, RELATION_MAP, SecondBackbone, WeightStorage, with_evidence};
 use crate::network::efficientnet_lite::EfficientNetLite;
@@ -26,12 +27,14 @@ const TRIPLET_NMS: TripletNms = TripletNms { iou: 0.7, human_power: 1.0, object_
 
 /// A base with a second backbone in its detector's graph, written into a folder, and the backbone's late maps in it; its head is the base's and is
 /// not run.
-pub(super) fn with_second_backbone(
+pub(in crate::cli) fn with_second_backbone(
     base: &ModelBundle,
     file: &Path,
     side: usize,
     folder: &Path,
 ) -> anyhow::Result<(ModelBundle, Vec<String>)> {
+    let tuned = TunedBackbone::read(file)?;
+    let file = &tuned.as_ref().map_or_else(|| file.to_owned(), |_| file.join(TUNED_FILE));
     let lite = EfficientNetLite::load(file, Device::Cpu)
         .with_context(|| format!("loading the second backbone of {}", file.display()))?;
     let tensors = lite.store.variables();
@@ -50,23 +53,31 @@ pub(super) fn with_second_backbone(
     manifest.precision.insert(detector.clone(), precision);
     parts.files.insert(detector, to_bytes(&graph)?);
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let name = |file: &Path| file.file_name().unwrap_or_default().display().to_string();
+    let (data, licence, source) = match tuned {
+        None => (
+            "ImageNet-1k".to_owned(),
+            "Apache-2.0".to_owned(),
+            format!("{}, SHA-256 {}", name(file), sha256_hex(&bytes)),
+        ),
+        Some(TunedBackbone { from, from_sha256, data, command }) => (
+            format!("ImageNet-1k; then {data}"),
+            "weights: Apache-2.0; Stanford-40: research use, licence not stated".to_owned(),
+            format!("{from}, SHA-256 {from_sha256}; {command}"),
+        ),
+    };
     manifest.training.push(TrainingRecord {
         part: "second_backbone".to_owned(),
-        data: "ImageNet-1k".to_owned(),
-        licence: "Apache-2.0".to_owned(),
-        source: format!(
-            "EfficientNet-{:?}: {}, SHA-256 {}",
-            lite.variant,
-            file.file_name().unwrap_or_default().display(),
-            sha256_hex(&bytes)
-        ),
+        data,
+        licence,
+        source: format!("EfficientNet-{:?}: {source}", lite.variant),
     });
     let bundle = write_bundle(folder, parts).context("writing the detector with the second backbone")?;
     Ok((bundle, backbone.late_maps()))
 }
 
 /// The base with taps in its detector, written into a folder; its head is the base's and is not run.
-pub(super) fn tapped(
+pub(in crate::cli) fn tapped(
     base: &ModelBundle,
     taps: &[String],
     evidence: Option<&str>,

@@ -2,6 +2,7 @@
 
 mod bundle;
 mod photos;
+mod teachers;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,19 +12,20 @@ use anyhow::{Context, bail};
 use clap::Args;
 use hoi_runtime::bundle::ModelBundle;
 use hoi_runtime::engine::TractEngine;
-use hoi_runtime::pipeline::HoiPipeline;
 use hoi_runtime::vocabulary::Vocabulary;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use self::bundle::{EdgeBundle, tapped, with_second_backbone};
+use self::bundle::EdgeBundle;
+pub(super) use self::bundle::{tapped, with_second_backbone};
 use self::photos::{PhotoSource, ReadPhotos};
+pub(super) use self::teachers::ask_teachers;
 use super::run::{RunArguments, command_line, result_line, write_result};
 use crate::dataset::bystanders::Bystanders;
 use crate::dataset::hico_det::InteractionTable;
 use crate::dataset::proposals::ProposalFile;
 use crate::dataset::stanford40::{ACTIONS, ActionSplit, Stanford40, with_actions};
-use crate::eval::stanford40::{ActionMap, ActionScorer, action_precisions};
+use crate::eval::stanford40::action_precisions;
 use crate::system::edge::{
     ActionTable, ActionTexts, Answers, EdgeConfig, EdgeModel, PhotoLook, Photos, TeacherAnswers, TrainWeights, View,
     grid_of, save_model, train, views,
@@ -56,8 +58,9 @@ pub(super) struct DistillArguments {
     /// the second backbone's]
     #[arg(long, value_name = "TENSOR")]
     tap: Vec<String>,
-    /// An EfficientNet-Lite to look at the picture beside the detector, in the same graph: its weights, as PyTorch file or ONNX
-    #[arg(long, value_name = "FILE")]
+    /// An EfficientNet-Lite to look at the picture beside the detector, in the same graph: its weights, as PyTorch file or ONNX, or a finished run
+    /// of `hoi-train tune`
+    #[arg(long, value_name = "FILE|DIR")]
     second_backbone: Option<PathBuf>,
     /// Pixels of a side of the picture that the second backbone sees
     #[arg(long, value_name = "N", default_value_t = 280, requires = "second_backbone", value_parser = clap::value_parser!(u16).range(64..=1024))]
@@ -109,7 +112,7 @@ pub(super) struct DistillArguments {
 
 /// What is learned from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum LearnedPart {
+pub(super) enum LearnedPart {
     /// Four fifths of the training list; the rest is reported on
     Fit,
     /// The whole training list
@@ -268,7 +271,7 @@ impl DistillArguments {
         let names = |set: &Stanford40| set.photos.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
         let own_actions = |set: &Stanford40| set.photos.iter().map(|p| p.action).collect::<Vec<_>>();
         let (held_names, held_actions) = (names(&held.set), own_actions(&held.set));
-        let teachers = self.teachers(&[&fit.set, &held.set])?;
+        let teachers = ask_teachers(&self.teacher, &[&fit.set, &held.set])?;
         let mut learned = std::mem::take(&mut fit.read.views);
         let (mut photo_names, mut actions) = (names(&fit.set), own_actions(&fit.set));
         if self.learn == LearnedPart::Train {
@@ -455,26 +458,6 @@ impl DistillArguments {
         Ok(Some(ActionTexts::read(&encoder, &config.actions).context("reading the actions' texts")?))
     }
 
-    /// What each teacher says of the photos of these sets.
-    fn teachers(&self, sets: &[&Stanford40]) -> anyhow::Result<Vec<(PathBuf, Answers)>> {
-        let actions = ACTIONS.map(|a| a.0);
-        let ask = |folder: &PathBuf| -> anyhow::Result<(PathBuf, Answers)> {
-            let answers = if Answers::lie_in(folder) {
-                Answers::read(folder, &actions)?
-            } else {
-                ask_bundle(folder, sets).with_context(|| {
-                    format!(
-                        "--teacher {} holds no answers (a finished run of `hoi-train weakly --stanford40` or `hoi-train distill` does), and as a \
-                         bundle it cannot be asked",
-                        folder.display()
-                    )
-                })?
-            };
-            Ok((folder.clone(), answers))
-        };
-        self.teacher.iter().map(ask).collect()
-    }
-
     fn report(&self, result: &Value) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         if self.json {
@@ -493,29 +476,6 @@ impl DistillArguments {
         )?;
         Ok(())
     }
-}
-
-/// Asks a bundle of the runtime about every photo, with the person given.
-fn ask_bundle(folder: &Path, sets: &[&Stanford40]) -> anyhow::Result<Answers> {
-    let bundle = ModelBundle::load(folder)?;
-    let map = ActionMap::new(&bundle.manifest().evaluation, bundle.vocabulary())?;
-    let pipeline = HoiPipeline::new(&bundle, &TractEngine::new(1))?;
-    let scorer = ActionScorer { pipeline: &pipeline, map: &map };
-    let (mut photos, mut scores) = (Vec::new(), Vec::new());
-    for set in sets {
-        for (index, photo) in set.photos.iter().enumerate() {
-            let said = scorer.score(&set.open(index)?, &photo.person)?;
-            scores.extend(said.given);
-            photos.push(photo.name.clone());
-        }
-    }
-    let rows = photos.len() as i64;
-    Ok(Answers {
-        actions: ACTIONS.iter().map(|a| a.0.to_owned()).collect(),
-        photos,
-        scores: Tensor::from_slice(&scores).view([rows, ACTIONS.len() as i64]),
-        features: Tensor::zeros([rows, 0], (Kind::Float, Device::Cpu)),
-    })
 }
 
 /// What a model says of photos, for those who learn from it.

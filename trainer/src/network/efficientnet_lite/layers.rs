@@ -94,9 +94,15 @@ struct Bottleneck {
 
 impl Bottleneck {
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        self.forward_seen(x, train, |_, _| ())
+    }
+
+    /// The same; `see` gets what each convolution gives, with its number.
+    fn forward_seen(&self, x: &Tensor, train: bool, mut see: impl FnMut(usize, &Tensor)) -> Tensor {
         let mut y = x.shallow_clone();
-        for convolution in &self.convolutions {
+        for (number, convolution) in self.convolutions.iter().enumerate() {
             y = convolution.forward(&y, train);
+            see(number, &y);
         }
         if self.residual { y.g_add_(x) } else { y }
     }
@@ -161,6 +167,45 @@ impl EfficientNetLite {
             x = y;
         }
         Maps { taps, last: self.head.forward(&x, train) }
+    }
+
+    /// Blocks after the last one that halves the map: as many as [`Self::before_late`] can leave out.
+    pub fn late_blocks(&self) -> usize {
+        self.blocks.iter().rev().take_while(|block| !block.halves).count()
+    }
+
+    /// The network up to its last `late` blocks, for pictures `[B, 3, H, W]`: what the last halving begins with (the expansion after its ReLU6,
+    /// at stride 16), and what the first of the late blocks takes, at stride 32. At most [`Self::late_blocks`] are left out, whatever is asked.
+    /// Batch norms use their running means.
+    pub fn before_late(&self, images: &Tensor, late: usize) -> [Tensor; 2] {
+        let end = self.blocks.len() - late.min(self.late_blocks());
+        let mut x = self.stem.forward(images, false);
+        let mut halving = x.shallow_clone();
+        for block in &self.blocks[..end] {
+            x = block.forward_seen(&x, false, |number, y| {
+                if block.halves && number == 0 {
+                    halving = y.shallow_clone();
+                }
+            });
+        }
+        [halving, x]
+    }
+
+    /// The rest of the network, from what [`Self::before_late`] gives: what the last block's depthwise convolution gives after its ReLU6, and the
+    /// last map.
+    pub fn after_late(&self, x: &Tensor, late: usize, train: bool) -> [Tensor; 2] {
+        let start = self.blocks.len() - late.min(self.late_blocks());
+        let mut x = x.shallow_clone();
+        let mut depthwise = x.shallow_clone();
+        for block in &self.blocks[start..] {
+            let last = block.convolutions.len().saturating_sub(2);
+            x = block.forward_seen(&x, train, |number, y| {
+                if number == last {
+                    depthwise = y.shallow_clone();
+                }
+            });
+        }
+        [depthwise, self.head.forward(&x, train)]
     }
 
     /// The last map alone: `[B, 3, H, W]` to `[B, 1280, ceil(H / 32), ceil(W / 32)]`.

@@ -7,6 +7,8 @@
 //!   added to what the layout head knows of a pair;
 //! - the look at a person says which of the photo's actions that person does, whether or not the object was found; it learns from Stanford-40.
 //!
+//! A network that looks at the picture beside the detector can be tuned for it first ([`TuneModel`]).
+//!
 //! Without a picture, that is with maps of zeros, the head says what the layout head says. Teachers and text serve training alone.
 
 mod answers;
@@ -17,6 +19,7 @@ mod language;
 mod network;
 mod photo;
 mod train;
+mod tune;
 
 pub use answers::{Answers, AnswersError, TeacherAnswers};
 pub use artifact::{EdgeDescription, load_model, save_model};
@@ -27,3 +30,4 @@ pub(crate) use network::EVIDENCE_SCALE;
 pub use network::{EdgeBatch, EdgeNetwork, EdgeOutput};
 pub use photo::{PhotoError, PhotoLook, PhotoReader, View, grid_of, views};
 pub use train::{EdgeModel, Photos, train};
+pub use tune::{TuneConfig, TuneError, TuneLook, TuneModel, TuneReader, read_tune_looks, write_tune_looks};

@@ -16,6 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use tch::{Kind, Tensor};
 
+use super::network::VIEWS;
 use crate::dataset::layout::LayoutSample;
 
 /// Least share of a side that a crop keeps.
@@ -101,13 +102,26 @@ pub struct PhotoReader<'a> {
 }
 
 /// A photo after [`View`], with where things went.
-struct Seen {
-    pixels: RgbImage,
+pub(super) struct Seen {
+    pub(super) pixels: RgbImage,
     region: BBox,
     mirrored: bool,
 }
 
 impl Seen {
+    /// Photo `number` in a view, and the person's box in it.
+    pub(super) fn with_person(pixels: &RgbImage, person: &BBox, view: View, number: u64) -> (Self, BBox) {
+        let (seen, mut rng) = Self::new(pixels, person, view, number);
+        let mut person = seen.place(person);
+        if let (View::Cropped(_), Ok(normal)) = (view, Normal::new(0.0, BOX_JITTER)) {
+            let (w, h) = (person.width(), person.height());
+            let mut moved = |edge: f32, extent: f32| edge + extent * normal.sample(&mut rng);
+            person = BBox::new(moved(person.x1, w), moved(person.y1, h), moved(person.x2, w), moved(person.y2, h))
+                .clip(seen.size());
+        }
+        (seen, person)
+    }
+
     fn new(pixels: &RgbImage, person: &BBox, view: View, number: u64) -> (Self, ChaCha8Rng) {
         let (width, height) = pixels.dimensions();
         let whole = BBox::new(0.0, 0.0, width as f32, height as f32);
@@ -138,7 +152,7 @@ impl Seen {
         (Self { pixels: seen, region, mirrored }, rng)
     }
 
-    fn size(&self) -> Size {
+    pub(super) fn size(&self) -> Size {
         Size::new(self.pixels.width(), self.pixels.height())
     }
 
@@ -166,15 +180,8 @@ impl PhotoReader<'_> {
         found: Option<&[Detection]>,
         view: View,
     ) -> Result<PhotoLook, PhotoError> {
-        let (seen, mut rng) = Seen::new(pixels, person, view, number);
+        let (seen, person) = Seen::with_person(pixels, person, view, number);
         let size = seen.size();
-        let mut person = seen.place(person);
-        if let (View::Cropped(_), Ok(normal)) = (view, Normal::new(0.0, BOX_JITTER)) {
-            let (w, h) = (person.width(), person.height());
-            let mut moved = |edge: f32, extent: f32| edge + extent * normal.sample(&mut rng);
-            person = BBox::new(moved(person.x1, w), moved(person.y1, h), moved(person.x2, w), moved(person.y2, h))
-                .clip(size);
-        }
         let (input, transform) = prepare(&seen.pixels, &self.detector.spec().input);
         let output = self
             .detector
@@ -229,13 +236,9 @@ impl PhotoReader<'_> {
             grid_of(&roots.iter().map(|m| [m.dim().1, m.dim().2]).collect::<Vec<_>>()).map_err(wrong)?;
         let maps: Vec<Array2<f32>> = roots.iter().map(|map| mean_roots(map, rows, columns)).collect();
         let grid = FeatureGrid { columns, rows, picture: sample.size };
-        let person = [sample.entities[0].bbox];
-        let whole = Array2::from_elem((1, rows * columns), 1.0 / (rows * columns) as f32);
         let boxes: Vec<(BBox, BBox)> =
             sample.pairs.iter().map(|p| (sample.entities[p.human].bbox, sample.entities[p.object].bbox)).collect();
-        let of_person = [entity_masks(&person, grid), upper_masks(&person, grid), whole];
-        let masks = of_person.iter().map(|m| m.view()).collect::<Vec<_>>();
-        let masks = concatenate(Axis(0), &masks).map_err(|e| wrong(e.to_string()))?;
+        let masks = person_masks(&sample.entities[0].bbox, grid);
         let over = |masks: &Array2<f32>| -> Result<Tensor, PhotoError> {
             let pooled: Vec<Array2<f32>> = maps.iter().map(|map| masks.dot(&map.t())).collect();
             let views: Vec<ArrayView2<'_, f32>> = pooled.iter().map(|p| p.view()).collect();
@@ -254,6 +257,15 @@ impl PhotoReader<'_> {
             sample,
         })
     }
+}
+
+/// Shares of the grid's cells in a person's box, in the upper half of it and in the picture: `[3, cells]`, rows that add up to 1.
+pub(super) fn person_masks(person: &BBox, grid: FeatureGrid) -> Array2<f32> {
+    let cells = grid.rows * grid.columns;
+    let mut masks = Array2::from_elem((VIEWS, cells), 1.0 / cells as f32);
+    masks.row_mut(0).assign(&entity_masks(&[*person], grid).row(0));
+    masks.row_mut(1).assign(&upper_masks(&[*person], grid).row(0));
+    masks
 }
 
 /// The grid that maps of these cells share, rows and columns, and how many cells along a side of each are averaged into one of it.
