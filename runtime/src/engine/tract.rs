@@ -306,6 +306,29 @@ impl TractModel {
         }
         Ok(())
     }
+
+    fn compute(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, EngineError> {
+        let failed = |e: TractError| EngineError::Run { reason: format!("{e:#}") };
+        let values: TVec<TValue> = inputs
+            .into_iter()
+            .map(|t| match t {
+                Tensor::F32(a) => a.into_tensor().into_tvalue(),
+                Tensor::I64(a) => a.into_tensor().into_tvalue(),
+            })
+            .collect();
+        let outputs = multithread_tract_scope(self.executor.clone(), || self.plan.run(values)).map_err(failed)?;
+        let typed = outputs.into_iter().zip(&self.outputs).map(|(value, spec)| {
+            let tensor = value.into_tensor();
+            match spec.element {
+                ElementType::F32 => tensor.into_plain_array::<f32>().map(Tensor::F32),
+                ElementType::I64 => {
+                    tensor.cast_to::<i64>().map(|t| t.into_owned()).and_then(|t| t.into_plain_array()).map(Tensor::I64)
+                }
+            }
+            .map_err(failed)
+        });
+        typed.collect()
+    }
 }
 
 impl Model for TractModel {
@@ -323,34 +346,11 @@ impl Model for TractModel {
 
     fn run(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, EngineError> {
         self.check(&inputs)?;
-        let failed = |e: TractError| EngineError::Run { reason: format!("{e:#}") };
         guarded(
-            || {
-                let values: TVec<TValue> = inputs
-                    .into_iter()
-                    .map(|t| match t {
-                        Tensor::F32(a) => a.into_tensor().into_tvalue(),
-                        Tensor::I64(a) => a.into_tensor().into_tvalue(),
-                    })
-                    .collect();
-                let outputs =
-                    multithread_tract_scope(self.executor.clone(), || self.plan.run(values)).map_err(failed)?;
-                outputs
-                    .into_iter()
-                    .zip(&self.outputs)
-                    .map(|(value, spec)| {
-                        let tensor = value.into_tensor();
-                        match spec.element {
-                            ElementType::F32 => tensor.into_plain_array::<f32>().map(Tensor::F32),
-                            ElementType::I64 => tensor
-                                .cast_to::<i64>()
-                                .map(|t| t.into_owned())
-                                .and_then(|t| t.into_plain_array::<i64>())
-                                .map(Tensor::I64),
-                        }
-                        .map_err(failed)
-                    })
-                    .collect()
+            || match &self.executor {
+                // On one of its own threads, which shares work with the others without a hand-over for each operator.
+                Executor::MultiThread(pool) => pool.install(|| self.compute(inputs)),
+                _ => self.compute(inputs),
             },
             |reason| EngineError::Run { reason },
         )

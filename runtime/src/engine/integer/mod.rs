@@ -15,6 +15,9 @@ mod maps;
 mod network;
 mod region;
 mod run;
+#[cfg(test)]
+mod tests;
+mod workers;
 
 use std::collections::BTreeMap;
 

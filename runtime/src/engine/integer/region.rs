@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use tract_onnx::prelude::multithread::current_tract_executor;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
 use super::kernels::best;
 use super::network::{MapShape, Network};
 use super::run::ReadyNetwork;
+use super::workers::Workers;
 
 /// A part before the shapes of its inputs are known.
 #[derive(Clone, Debug)]
@@ -93,7 +95,8 @@ impl EvalOp for ReadyPart {
         }
         let shapes = self.0.output_shapes();
         let mut outputs: Vec<Vec<f32>> = vec![Vec::new(); shapes.len()];
-        self.0.run(&slices, &mut outputs);
+        let executor = current_tract_executor();
+        self.0.run(&slices, &mut outputs, Workers::new(&executor));
         shapes
             .iter()
             .zip(outputs)

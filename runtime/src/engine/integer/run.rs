@@ -1,10 +1,20 @@
 //! A [`Network`] made ready for inputs of one shape, and its run.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use super::kernels::{Dense, Depthwise, GROUP, Kernels, LANES, Output, PADDED, PackedDense, PackedDepthwise, Rows};
-use super::maps::{channels, concat, double, global_average, pad, pool, repeat};
+use super::maps::{average_pool, channels, concat, double, global_average, max_pool, pad, repeat};
 use super::network::{Bounds, Convolution, MapShape, Network, Operator, Window};
+use super::workers::Workers;
+
+/// Pixels that are best done together: the kernels' tiles are of so many, or fewer.
+const BLOCK: usize = 48;
+
+/// What a product of a depthwise convolution costs, and a value of a sum of maps or of a table, in products of a dense one.
+const DEPTHWISE: usize = 4;
+const ADDED: usize = 4;
+const LOOKED_UP: usize = 16;
 
 /// Channels as a map stores them.
 pub(super) fn stored(channels: usize) -> usize {
@@ -87,8 +97,9 @@ impl ReadyNetwork {
         self.network.outputs.iter().map(|output| self.shapes[output.step].tensor()).collect()
     }
 
-    /// Runs the network on its float inputs, each `[1, C, H, W]` of the shape that it was prepared for, and writes its outputs.
-    pub(crate) fn run(&self, inputs: &[&[f32]], outputs: &mut [Vec<f32>]) {
+    /// Runs the network on its float inputs, each `[1, C, H, W]` of the shape that it was prepared for, and writes its outputs. These do
+    /// not depend on how many threads there are.
+    pub(super) fn run(&self, inputs: &[&[f32]], outputs: &mut [Vec<f32>], workers: Workers<'_>) {
         let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
         let mut buffers = idle.unwrap_or_else(|| Buffers {
             maps: self.map_bytes.iter().map(|&n| vec![0; n]).collect(),
@@ -99,18 +110,18 @@ impl ReadyNetwork {
             match self.places[n] {
                 Place::Map(place) => {
                     let mut result = std::mem::take(&mut buffers.maps[place]);
-                    self.step(n, inputs, &buffers, Written::Map(&mut result[..length]));
+                    self.step(n, inputs, &buffers, Written::Map(&mut result[..length]), workers);
                     buffers.maps[place] = result;
                 }
                 Place::Floats(place) => {
                     let mut result = std::mem::take(&mut buffers.floats[place]);
-                    self.step(n, inputs, &buffers, Written::Floats(&mut result[..length]));
+                    self.step(n, inputs, &buffers, Written::Floats(&mut result[..length]), workers);
                     buffers.floats[place] = result;
                 }
             }
             for (output, values) in self.network.outputs.iter().zip(outputs.iter_mut()) {
                 if output.step == n {
-                    self.leave(n, output.scale, &buffers, values);
+                    self.leave(n, output.scale, &buffers, values, workers);
                 }
             }
         }
@@ -120,7 +131,7 @@ impl ReadyNetwork {
     }
 
     /// Writes a step's result as `[1, C, H, W]` floats.
-    fn leave(&self, n: usize, scale: f32, buffers: &Buffers, values: &mut Vec<f32>) {
+    fn leave(&self, n: usize, scale: f32, buffers: &Buffers, values: &mut Vec<f32>, workers: Workers<'_>) {
         let MapShape { height, width, channels } = self.shapes[n];
         let pixels = height * width;
         values.resize(channels * pixels, 0.0);
@@ -131,16 +142,20 @@ impl ReadyNetwork {
             }
             Place::Floats(place) => {
                 let map = &buffers.floats[place][..pixels * stored(channels)];
-                for (p, pixel) in map.chunks_exact(stored(channels)).enumerate() {
-                    pixel.iter().take(channels).enumerate().for_each(|(c, &value)| values[c * pixels + p] = value);
-                }
+                workers.rows(values, pixels, 4 * pixels, LANES, |first, values| {
+                    for (p, pixel) in map.chunks_exact(stored(channels)).enumerate() {
+                        let planes = values.chunks_exact_mut(pixels).zip(&pixel[first..]);
+                        planes.for_each(|(plane, &value)| plane[p] = value);
+                    }
+                });
             }
         }
     }
 
-    fn step(&self, n: usize, floats: &[&[f32]], buffers: &Buffers, result: Written<'_>) {
+    fn step(&self, n: usize, floats: &[&[f32]], buffers: &Buffers, result: Written<'_>, workers: Workers<'_>) {
         let step = &self.network.steps[n];
         let shape = self.shapes[n];
+        let wide = stored(shape.channels);
         let read = |k: usize| {
             let from = step.inputs[k];
             let map: &[i8] = match self.places[from] {
@@ -150,58 +165,97 @@ impl ReadyNetwork {
             let MapShape { height, width, channels } = self.shapes[from];
             (&map[..height * width * stored(channels)], self.shapes[from])
         };
-        match (&step.operator, result) {
-            (Operator::Dense(layer), Written::Map(values)) => {
-                let Bounds { low, high } = layer.bounds.unwrap_or(Bounds::ALL);
-                self.dense(n, layer, read(0), Output::I8 { values, low, high });
-            }
-            (Operator::Dense(layer), Written::Floats(values)) => self.dense(n, layer, read(0), Output::F32 { values }),
-            // Only dense convolutions have results in floats.
-            (_, Written::Floats(_)) => {}
-            (Operator::Quantize { slot, scale }, Written::Map(values)) => {
-                let (pixels, channels) = (shape.pixels(), shape.channels);
-                self.kernels.quantize(floats[*slot], channels, pixels, *scale, stored(channels), values);
-            }
-            (Operator::Depthwise(layer), Written::Map(values)) => self.depthwise(n, layer, read(0), values),
-            (Operator::Add { factors: [a, b], bounds }, Written::Map(values)) => {
-                self.kernels.add(read(0).0, *a, read(1).0, *b, bounds.low, bounds.high, values);
-            }
-            (Operator::Concat { factors }, Written::Map(values)) => {
-                let inputs: Vec<_> = (0..factors.len()).map(read).collect();
-                concat(&inputs, factors, shape, values);
-            }
-            (Operator::MaxPool(window), Written::Map(values)) => pool(window, read(0), shape, values, |found| {
-                found.iter().copied().max().unwrap_or(i32::from(i8::MIN)) as i8
-            }),
-            (Operator::AveragePool { window, factor, padding_counts }, Written::Map(values)) => {
-                pool(window, read(0), shape, values, |found| {
-                    let count = if *padding_counts { window.taps() } else { found.len().max(1) };
-                    let sum: i32 = found.iter().sum();
-                    Bounds::ALL.clamp(sum as f32 * (factor / count as f32))
+        let values = match (&step.operator, result) {
+            (_, Written::Map(values)) => values,
+            (Operator::Dense(layer), Written::Floats(values)) => {
+                let work = layer.weights.taps() * layer.weights.depth() * wide;
+                return workers.rows(values, wide, work, BLOCK, |first, values| {
+                    let pixels = first..first + values.len() / wide;
+                    self.dense(n, layer, read(0), pixels, Output::F32 { values });
                 });
             }
-            (Operator::GlobalAverage { factor }, Written::Map(values)) => global_average(read(0), *factor, values),
-            (Operator::Repeat { times }, Written::Map(values)) => repeat(read(0), *times, shape, values),
-            (Operator::Double, Written::Map(values)) => double(read(0), shape, values),
-            (Operator::Channels(pick), Written::Map(values)) => channels(*pick, read(0), shape, values),
-            (Operator::Table(table), Written::Map(values)) => {
-                let entries = values.iter_mut().zip(read(0).0);
-                entries.for_each(|(value, &from)| *value = table[usize::from(from as u8)]);
+            // Only dense convolutions have results in floats.
+            (_, Written::Floats(_)) => return,
+        };
+        // A value that is moved, and one that plain Rust computes from `reads` others, in products.
+        let moved = |values, of: &(dyn Fn(usize, &mut [i8]) + Sync)| workers.rows(values, wide, wide, BLOCK, of);
+        let computed = |values, reads: usize, of: &(dyn Fn(usize, &mut [i8]) + Sync)| {
+            workers.rows(values, wide, 4 * reads * wide, BLOCK, of);
+        };
+        match &step.operator {
+            Operator::Dense(layer) => {
+                let Bounds { low, high } = layer.bounds.unwrap_or(Bounds::ALL);
+                let work = layer.weights.taps() * layer.weights.depth() * wide;
+                workers.rows(values, wide, work, BLOCK, |first, values| {
+                    let pixels = first..first + values.len() / wide;
+                    self.dense(n, layer, read(0), pixels, Output::I8 { values, low, high });
+                });
             }
-            (Operator::Pad(pads), Written::Map(values)) => pad(read(0), *pads, shape, values),
+            Operator::Depthwise(layer) => {
+                let row = shape.width * wide;
+                let work = DEPTHWISE * layer.window.taps() * row;
+                workers.rows(values, row, work, 1, |first, values| self.depthwise(n, layer, read(0), first, values));
+            }
+            Operator::Quantize { slot, scale } => {
+                let (pixels, channels) = (shape.pixels(), shape.channels);
+                self.kernels.quantize(floats[*slot], channels, pixels, *scale, wide, values);
+            }
+            Operator::Add { factors: [a, b], bounds } => {
+                let ((first, _), (second, _)) = (read(0), read(1));
+                workers.values(values, ADDED, |start, values| {
+                    let [x, y] = [first, second].map(|map| &map[start..start + values.len()]);
+                    self.kernels.add(x, *a, y, *b, bounds.low, bounds.high, values);
+                });
+            }
+            Operator::Concat { factors } => {
+                let inputs: Vec<_> = (0..factors.len()).map(read).collect();
+                computed(values, 1, &|first, values| concat(first, &inputs, factors, shape, values));
+            }
+            Operator::MaxPool(window) => {
+                computed(values, window.taps(), &|first, values| max_pool(first, window, read(0), shape, values));
+            }
+            Operator::AveragePool { window, factor, padding_counts } => {
+                let mean = (window, *factor, *padding_counts);
+                computed(values, window.taps(), &|first, values| average_pool(first, mean, read(0), shape, values));
+            }
+            Operator::GlobalAverage { factor } => global_average(read(0), *factor, values),
+            Operator::Repeat { times } => {
+                moved(values, &|first, values| repeat(first, read(0), *times, shape, values));
+            }
+            Operator::Double => computed(values, 4, &|first, values| double(first, read(0), shape, values)),
+            Operator::Channels(pick) => {
+                computed(values, 1, &|first, values| channels(first, *pick, read(0), shape, values));
+            }
+            Operator::Table(table) => {
+                let (map, _) = read(0);
+                workers.values(values, LOOKED_UP, |start, values| {
+                    let entries = values.iter_mut().zip(&map[start..]);
+                    entries.for_each(|(value, &from)| *value = table[usize::from(from as u8)]);
+                });
+            }
+            Operator::Pad(pads) => pad(read(0), *pads, shape, values),
         }
     }
 
-    fn dense(&self, n: usize, layer: &Convolution<PackedDense>, (map, from): (&[i8], MapShape), output: Output<'_>) {
-        let shape = self.shapes[n];
-        let rows = if layer.window.is_pointwise() {
-            Rows::Same { count: shape.pixels() }
+    /// The results at these pixels.
+    fn dense(
+        &self,
+        n: usize,
+        layer: &Convolution<PackedDense>,
+        (map, from): (&[i8], MapShape),
+        pixels: Range<usize>,
+        output: Output<'_>,
+    ) {
+        let input_stride = stored(from.channels);
+        let taps = layer.window.taps();
+        let (input, rows) = if layer.window.is_pointwise() {
+            (&map[pixels.start * input_stride..], Rows::Same { count: pixels.len() })
         } else {
-            Rows::Indirect { offsets: &self.reads[n], taps: layer.window.taps() }
+            (map, Rows::Indirect { offsets: &self.reads[n][pixels.start * taps..pixels.end * taps], taps })
         };
         let job = Dense {
-            input: map,
-            input_stride: stored(from.channels),
+            input,
+            input_stride,
             depth: from.channels.next_multiple_of(GROUP),
             rows,
             weights: &layer.weights,
@@ -209,35 +263,42 @@ impl ReadyNetwork {
             multiplier: &layer.multiplier,
             slope: layer.slope,
             nonnegative: self.nonnegative[self.network.steps[n].inputs[0]],
-            output_stride: stored(shape.channels),
+            output_stride: stored(self.shapes[n].channels),
         };
         self.kernels.dense(&job, output);
     }
 
+    /// The results from a row on.
     fn depthwise(
         &self,
         n: usize,
         layer: &Convolution<PackedDepthwise>,
         (map, from): (&[i8], MapShape),
+        first: usize,
         values: &mut [i8],
     ) {
         let shape = self.shapes[n];
+        let channels = stored(from.channels);
         let bounds = layer.bounds.unwrap_or(Bounds::ALL);
+        // The map from the first row that they read on: what lies above is padding for none of them.
+        let [top, left, bottom, right] = layer.window.pads;
+        let start = first * layer.window.stride[0];
+        let skipped = start.saturating_sub(top).min(from.height);
         let job = Depthwise {
-            input: map,
-            height: from.height,
+            input: &map[skipped * from.width * channels..],
+            height: from.height - skipped,
             width: from.width,
-            channels: stored(from.channels),
+            channels,
             kernel: layer.window.kernel,
             stride: layer.window.stride,
-            pads: layer.window.pads,
+            pads: [top.saturating_sub(start), left, bottom, right],
             weights: &layer.weights,
             bias: &layer.bias,
             multiplier: &layer.multiplier,
             slope: layer.slope,
             low: bounds.low,
             high: bounds.high,
-            output_height: shape.height,
+            output_height: values.len() / (shape.width * channels),
             output_width: shape.width,
             nonnegative: self.nonnegative[self.network.steps[n].inputs[0]],
         };
