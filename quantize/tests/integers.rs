@@ -326,19 +326,22 @@ fn what_integers_cannot_do_runs_in_float() {
 #[test]
 fn runs_at_once_are_apart() {
     let mut q = Quantized::new(5);
-    let pictures: Vec<_> = (0..4).map(|_| q.input([1, 3, 20, 20])).collect();
+    // Large enough for threads to share it.
+    let pictures: Vec<_> = (0..4).map(|_| q.input([1, 3, 64, 64])).collect();
     let x = q.quantize("input", &pictures[0], 0.008);
     let (name, sums) = q.convolution(&x, 16, [3, 3], 1, [1; 4], false);
     let first = q.quantize(&name, &sums, 0.05);
     let (name, last) = q.convolution(&first, 4, [1, 1], 1, [0; 4], false);
-    let model = q.load([1, 3, 20, 20], &[(name.as_str(), shape(&last))]);
-    let alone: Vec<_> = pictures.iter().map(|picture| run(&*model, picture)).collect();
-    std::thread::scope(|scope| {
-        for (picture, alone) in pictures.iter().zip(&alone) {
-            let model = &*model;
-            scope.spawn(move || (0..20).for_each(|_| assert_eq!(run(model, picture), *alone)));
-        }
-    });
+    let bytes = q.bytes([1, 3, 64, 64], &[(name.as_str(), shape(&last))]);
+    let [one, three] = [1, 3].map(|n| TractEngine::new(n).load(&bytes, &GraphRequest::default()).unwrap());
+    let alone: Vec<_> = pictures.iter().map(|picture| run(&*one, picture)).collect();
+    for model in [&*one, &*three] {
+        std::thread::scope(|scope| {
+            for (picture, alone) in pictures.iter().zip(&alone) {
+                scope.spawn(move || (0..20).for_each(|_| assert_eq!(run(model, picture), *alone)));
+            }
+        });
+    }
 }
 
 /// The quantized bundle that ships: its convolutions run in integers, and it finds what `nano` finds.

@@ -122,10 +122,9 @@ pub(super) fn double(first: usize, (map, from): (&[i8], MapShape), to: MapShape,
         let (row, column) = ((first + n) / to.width, (first + n) % to.width);
         let ((y, other_y), (x, other_x)) = (pair(row, from.height), pair(column, from.width));
         let pixel = |y: usize, x: usize| &map[(y * from.width + x) * wide..][..wide];
-        let near = pixel(y, x).iter().zip(pixel(y, other_x));
-        let far = pixel(other_y, x).iter().zip(pixel(other_y, other_x));
-        for (value, ((&a, &b), (&c, &d))) in result.iter_mut().zip(near.zip(far)) {
-            let [a, b, c, d] = [a, b, c, d].map(i16::from);
+        let corners = [pixel(y, x), pixel(y, other_x), pixel(other_y, x), pixel(other_y, other_x)];
+        for (channel, value) in result.iter_mut().enumerate() {
+            let [a, b, c, d] = corners.map(|corner| i16::from(corner[channel]));
             // A sixteenth of it, rounded half to even.
             let sum = 9 * a + 3 * b + 3 * c + d;
             let odd = sum >> 4 & 1;
