@@ -41,7 +41,7 @@ pub struct Settings {
     pub baud: u32,
     /// Which board this is.
     pub board: BoardChoice,
-    /// Folder of the bundle; `None` for the one that is part of the program.
+    /// Folder of the bundle, or a name that [`ModelBundle::load`] takes; `None` for the fastest on this CPU of those in the program.
     pub bundle: Option<PathBuf>,
     /// Threads that one network may use.
     pub threads: usize,
@@ -211,8 +211,9 @@ fn begin(settings: &Settings, outputs: &mut Outputs<'_>) -> Result<(FileSource, 
     }
     let bundle = match &settings.bundle {
         Some(folder) => ModelBundle::load(folder)?,
-        None => ModelBundle::builtin()?,
+        None => ModelBundle::fastest_builtin()?,
     };
+    eprintln!("hoi-device: bundle {}", bundle.origin().display());
     let pipeline = HoiPipeline::new(&bundle, &TractEngine::new(settings.threads))
         .map_err(|source| DeviceError::Pipeline { bundle: bundle.origin().to_owned(), source: Box::new(source) })?;
     Ok((source, pipeline))

@@ -28,7 +28,7 @@ struct Args {
     /// Board: auto, host or raspberry_pi
     #[arg(long, value_name = "NAME", default_value = "auto")]
     board: BoardChoice,
-    /// Bundle folder [default: the bundle `nano`, which is part of the program]
+    /// Bundle folder, or `builtin:nano` or `builtin:nano-int8`, which are part of the program [default: the faster of these on this CPU]
     #[arg(long, value_name = "FOLDER")]
     bundle: Option<PathBuf>,
     /// Leave out triplets and detections below this score

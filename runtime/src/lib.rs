@@ -7,7 +7,7 @@
 //! use hoi_runtime::pipeline::HoiPipeline;
 //! use hoi_runtime::source::{ImageLimits, open_image};
 //!
-//! let pipeline = HoiPipeline::new(&ModelBundle::builtin()?, &TractEngine::default())?;
+//! let pipeline = HoiPipeline::new(&ModelBundle::fastest_builtin()?, &TractEngine::default())?;
 //! let result = pipeline.run(&open_image(Path::new("photo.jpg"), &ImageLimits::default())?)?;
 //! for t in result.triplets.iter().filter(|t| t.score > 0.2) {
 //!     println!("{:?} {:.2}", pipeline.vocabulary().verb_name(t.verb), t.score);

@@ -85,9 +85,33 @@ fn inspect_shows_taps_and_tokens() {
 }
 
 #[test]
-fn the_committed_bundle_is_the_one_in_the_program() {
+fn the_committed_bundles_are_those_in_the_program() {
     let json = |args: &[&str]| -> Value { serde_json::from_slice(&hoi(args).stdout).unwrap() };
-    assert_eq!(json(&["inspect", "--json"])["manifest"], json(&["inspect", "models/nano", "--json"])["manifest"]);
+    for name in ["nano", "nano-int8"] {
+        let (builtin, folder) = (format!("builtin:{name}"), format!("models/{name}"));
+        let shown = json(&["inspect", &builtin, "--json"]);
+        assert_eq!(shown["manifest"], json(&["inspect", &folder, "--json"])["manifest"]);
+        assert_eq!((&shown["origin"], &shown["manifest"]["name"]), (&builtin.into(), &name.into()));
+    }
+    let output = hoi(&["inspect", "builtin:mega"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("builtin:mega: no such bundle") && said.contains("builtin:nano and builtin:nano-int8"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_runs_by_default_is_the_faster_one() {
+    let json = |args: &[&str]| -> Value { serde_json::from_slice(&hoi(args).stdout).unwrap() };
+    let graphs = json(&["inspect", "builtin:nano-int8", "--json"])["graphs"].clone();
+    let kernels = graphs["detector.onnx"]["integers"]["kernels"].as_str().unwrap().to_owned();
+    let expected = if kernels == "portable" { "builtin:nano" } else { "builtin:nano-int8" };
+    assert_eq!(json(&["inspect", "--json"])["origin"], expected, "{kernels} kernels");
+    assert_eq!(json(&["bench", "--seconds", "1", "--json"])["bundle"], expected, "{kernels} kernels");
+    let output = hoi(&["bench", "--seconds", "1", "--threads", "2", "--bundle", "builtin:nano"]);
+    assert!(text(&output.stdout).starts_with("builtin:nano, 2 threads\n"), "{}", text(&output.stdout));
 }
 
 #[test]
@@ -95,7 +119,7 @@ fn a_bundle_is_made_with_the_same_detector_and_answers_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("again");
     let out = out.to_str().unwrap();
-    // The default bundle's own detector, with the taps that its head looks at.
+    // The base's own detector, with the taps that its head looks at.
     let manifest: Value =
         serde_json::from_slice(&fs::read(Path::new(ROOT).join("models/nano/manifest.json")).unwrap()).unwrap();
     let record = manifest["training"].as_array().unwrap().iter().find(|t| t["part"] == "detector").unwrap();
@@ -130,7 +154,7 @@ fn a_bundle_is_made_with_the_same_detector_and_answers_the_same() {
     let photo = "tests/photos/ride_bicycles.jpg";
     let made = triplets(&["detect", photo, "--json", "--bundle", out]);
     assert!(!made.as_array().unwrap().is_empty());
-    assert_eq!(made, triplets(&["detect", photo, "--json"]));
+    assert_eq!(made, triplets(&["detect", photo, "--json", "--bundle", "builtin:nano"]));
     let manifest: Value = serde_json::from_slice(&fs::read(Path::new(out).join("manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["accuracy"], serde_json::json!([]), "figures of the base were not measured on it");
 }

@@ -16,6 +16,8 @@ use sha2::{Digest, Sha256};
 pub use assemble::{BundleParts, HeadDescription, HeadTraining, write_bundle};
 pub use manifest::{AccuracyRecord, BundleKind, FileEntry, HeadSpec, Manifest, SCHEMA, TrainingRecord};
 
+use self::builtin::Builtin;
+use crate::engine::integer_kernels::best;
 use crate::fusion::FusionError;
 use crate::vocabulary::{Vocabulary, VocabularyError};
 
@@ -64,6 +66,14 @@ pub enum BundleError {
         path: PathBuf,
         /// What it says.
         found: String,
+    },
+    /// No bundle of this name is part of the program.
+    #[error("{}: no such bundle is part of the program; {known} are", path.display())]
+    NotBuiltIn {
+        /// What was asked for.
+        path: PathBuf,
+        /// Those that are.
+        known: String,
     },
     /// A key whose value cannot be used.
     #[error("{}: key `{key}`: {reason}", path.display())]
@@ -115,11 +125,18 @@ pub struct ModelBundle {
 }
 
 impl ModelBundle {
-    /// Reads the bundle in `folder` and verifies the hash of every file.
+    /// Reads the bundle in `folder` and verifies the hash of every file. `builtin:nano` and `builtin:nano-int8` in place of a folder are
+    /// the bundles that are part of the program.
     ///
     /// # Errors
     /// [`BundleError`] that names file and key: what is missing, unknown, damaged, too large or outside the folder.
     pub fn load(folder: &Path) -> Result<Self, BundleError> {
+        if let Some(name) = builtin::name(folder) {
+            let known = || builtin::all().map(|builtin| builtin.origin().display().to_string()).join(" and ");
+            let found = builtin::all().into_iter().find(|builtin| builtin.name == name);
+            let missing = || BundleError::NotBuiltIn { path: folder.to_owned(), known: known() };
+            return Self::part_of_program(found.ok_or_else(missing)?);
+        }
         let manifest_path = folder.join(MANIFEST);
         let bytes = read_bounded(&manifest_path, MANIFEST_LIMIT)?;
         let manifest = parse_manifest(&manifest_path, &bytes)?;
@@ -134,17 +151,30 @@ impl ModelBundle {
         Self::checked(folder.to_owned(), manifest, files)
     }
 
-    /// The default bundle, which is part of the program.
+    /// The bundle `nano`, which is part of the program: in float, and so what others are made from.
     ///
     /// # Errors
     /// [`BundleError`] if the program was built with a bundle that does not fit it.
     pub fn builtin() -> Result<Self, BundleError> {
-        let origin = PathBuf::from(builtin::ORIGIN);
-        let manifest = parse_manifest(&origin.join(MANIFEST), builtin::MANIFEST_JSON)?;
+        Self::part_of_program(&builtin::NANO)
+    }
+
+    /// What runs by default: of the bundles that are part of the program, the one that is fastest on this CPU. That is `nano-int8` where
+    /// [`best`](crate::engine::integer_kernels::best) finds kernels for the CPU's vector instructions, `nano` elsewhere.
+    ///
+    /// # Errors
+    /// [`BundleError`] if the program was built with a bundle that does not fit it.
+    pub fn fastest_builtin() -> Result<Self, BundleError> {
+        Self::part_of_program(builtin::fastest(best().name()))
+    }
+
+    fn part_of_program(builtin: &Builtin) -> Result<Self, BundleError> {
+        let origin = builtin.origin();
+        let manifest = parse_manifest(&origin.join(MANIFEST), builtin.manifest)?;
         let mut files = BTreeMap::new();
         for (name, entry) in &manifest.files {
             let path = origin.join(name);
-            let (_, content) = builtin::FILES.iter().find(|(n, _)| n == name).ok_or_else(|| BundleError::Io {
+            let (_, content) = builtin.files.iter().find(|(n, _)| n == name).ok_or_else(|| BundleError::Io {
                 path: path.clone(),
                 cause: std::io::Error::from(std::io::ErrorKind::NotFound),
             })?;
@@ -166,7 +196,7 @@ impl ModelBundle {
         Ok(Self { origin, manifest, vocabulary, files })
     }
 
-    /// Where the bundle comes from: its folder, or `builtin:nano`.
+    /// Where the bundle comes from, as [`ModelBundle::load`] takes it: its folder, or for instance `builtin:nano`.
     pub fn origin(&self) -> &Path {
         &self.origin
     }

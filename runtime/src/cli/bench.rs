@@ -91,7 +91,11 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if args.crowd.is_some() && matches!(args.stage, Some(Stage::Preprocess | Stage::Detector)) {
         wrong_usage("bench", "with --crowd the steps preprocess and detector are not run");
     }
-    let pipeline = args.engine.pipeline()?;
+    let (pipeline, origin) = {
+        // Its files are not kept in memory: that would be measured.
+        let bundle = args.engine.bundle()?;
+        (args.engine.pipeline_of(&bundle)?, bundle.origin().to_owned())
+    };
     let frame = match &args.picture {
         Some(path) => open_image(path, &ImageLimits::default())?,
         None => test_pattern(),
@@ -148,6 +152,7 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         let mut object = top.as_object().cloned().unwrap_or_default();
         object.insert("schema".into(), json!("hoi.bench/1"));
+        object.insert("bundle".into(), json!(origin));
         object.insert("stage".into(), json!(stage.name()));
         object.insert("frames".into(), json!(all.len()));
         object.insert("humans".into(), json!(humans));
@@ -157,6 +162,8 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         object.insert("stages".into(), Value::Object(std::mem::take(&mut by_stage)));
         writeln!(out, "{}", Value::Object(object))?;
     } else {
+        let threads = args.engine.threads;
+        writeln!(out, "{}, {threads} thread{}", origin.display(), if threads == 1 { "" } else { "s" })?;
         writeln!(out, "{} frames, {humans} humans, {} others, {pairs} pairs", all.len(), entities - humans)?;
         writeln!(out, "{:15} {:>9} {:>9} {:>9}   ms", "", "p50", "p90", "p99")?;
         for s in stages {

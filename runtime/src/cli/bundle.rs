@@ -21,9 +21,9 @@ use crate::pipeline::HoiPipeline;
 pub(super) struct BundleArgs {
     /// Folder of the new bundle; a bundle that is already there is replaced
     out: PathBuf,
-    /// Bundle to start from [default: the bundle that is part of the program]
-    #[arg(long, value_name = "FOLDER")]
-    base: Option<PathBuf>,
+    /// Bundle to start from
+    #[arg(long, value_name = "FOLDER", default_value = "builtin:nano")]
+    base: PathBuf,
     /// Name of the new bundle
     #[arg(long)]
     name: Option<String>,
@@ -70,7 +70,7 @@ struct DetectorDescription {
 }
 
 pub(super) fn run(args: &BundleArgs) -> anyhow::Result<ExitCode> {
-    let mut parts = BundleParts::from_bundle(&load_bundle(args.base.as_ref())?);
+    let mut parts = BundleParts::from_bundle(&load_bundle(Some(&args.base))?);
     if args.detector.is_some() || args.head.is_some() {
         // Figures, cards and notices of the base speak of its own networks.
         parts.manifest.accuracy.clear();

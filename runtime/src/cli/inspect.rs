@@ -14,7 +14,7 @@ use crate::pipeline::HoiPipeline;
 
 #[derive(Args)]
 pub(super) struct InspectArgs {
-    /// Bundle folder [default: the bundle that is part of the program]
+    /// Bundle folder, or `builtin:nano` or `builtin:nano-int8`, which are part of the program [default: the faster of these on this CPU]
     bundle: Option<PathBuf>,
     /// Print the manifest and the graphs' inputs and outputs as one JSON object
     #[arg(long)]

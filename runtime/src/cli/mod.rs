@@ -38,7 +38,7 @@ enum Command {
 /// Which networks run, and on how many threads.
 #[derive(Args)]
 struct EngineArgs {
-    /// Bundle folder [default: the bundle `nano`, which is part of the program]
+    /// Bundle folder, or `builtin:nano` or `builtin:nano-int8`, which are part of the program [default: the faster of these on this CPU]
     #[arg(long, value_name = "FOLDER")]
     bundle: Option<PathBuf>,
     /// Threads that one network may use
@@ -52,8 +52,11 @@ impl EngineArgs {
     }
 
     fn pipeline(&self) -> anyhow::Result<HoiPipeline> {
-        let bundle = self.bundle()?;
-        HoiPipeline::new(&bundle, &TractEngine::new(self.threads.into()))
+        self.pipeline_of(&self.bundle()?)
+    }
+
+    fn pipeline_of(&self, bundle: &ModelBundle) -> anyhow::Result<HoiPipeline> {
+        HoiPipeline::new(bundle, &TractEngine::new(self.threads.into()))
             .with_context(|| format!("bundle {}", bundle.origin().display()))
     }
 }
@@ -61,7 +64,7 @@ impl EngineArgs {
 fn load_bundle(folder: Option<&PathBuf>) -> anyhow::Result<ModelBundle> {
     match folder {
         Some(folder) => ModelBundle::load(folder).context("bundle refused"),
-        None => Ok(ModelBundle::builtin()?),
+        None => Ok(ModelBundle::fastest_builtin()?),
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) struct DistillArguments {
     /// A finished run of `hoi-train layout`: the part of the head that knows boxes
     #[arg(long, value_name = "DIR")]
     layout: PathBuf,
-    /// The bundle whose detector finds people and gives the maps [default: the bundle that is part of the program]
+    /// The bundle whose detector finds people and gives the maps [default: `builtin:nano`]
     #[arg(long, value_name = "BUNDLE")]
     base: Option<PathBuf>,
     /// A tensor of the detector's graph to look at, [1, C, h, w]; given again, several maps with the same cells [default: those of SSDLite, or

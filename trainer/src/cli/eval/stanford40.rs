@@ -26,7 +26,7 @@ const SHOWN: f32 = hoi_runtime::pipeline::DEFAULT_MIN_SCORE;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Stanford40Arguments {
-    /// The bundle that is scored [default: the bundle that is part of the program]
+    /// The bundle that is scored [default: `builtin:nano`]
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
     /// Folder of the set: annotations.json, splits, images

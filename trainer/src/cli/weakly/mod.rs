@@ -29,7 +29,7 @@ pub(super) struct WeaklyArguments {
     stanford40: Stanford40Arguments,
     #[command(flatten)]
     data_set: DataSetArguments,
-    /// What proposes: for photos a bundle, or the built-in one; without photos the folder that `hoi-train detr` wrote, whose map is then the
+    /// What proposes: for photos a bundle, by default `builtin:nano`; without photos the folder that `hoi-train detr` wrote, whose map is then the
     /// backbone's
     #[arg(long, value_name = "DIR")]
     detector: Option<PathBuf>,
