@@ -3,8 +3,9 @@
 //! # The form
 //! Symmetric s8 everywhere, in -127..=127, zero points present and 0; operator set 13 or newer.
 //!
-//! - An activation `x`: `x -> QuantizeLinear -> x.q -> DequantizeLinear -> x.dq`, one scale `x.scale` and the zero point shared by all. Every
-//!   node that read `x` reads `x.dq`. A graph output keeps its name and its float values.
+//! - An activation `x`: `x -> QuantizeLinear -> x.q -> DequantizeLinear -> x.dq`, one scale `x.scale` and the zero point shared by all. Where
+//!   `x` comes out of integers every node that read `x` reads `x.dq`; where float operators give it (or it is an input of the graph) only the
+//!   quantized nodes do. A graph output keeps its name and its float values.
 //! - Weights `w`: s8 `w.q` with a DequantizeLinear along the axis of output channels (0; ConvTranspose, and matrices that are not transposed:
 //!   1), a scale for each channel. Bias: i32 with scale `input scale x weight scale`, along axis 0.
 //! - A convolution: dequantized input, weights and bias, then Relu, Clip or LeakyRelu where it is the only reader, then the quantized
@@ -15,7 +16,7 @@
 //!   their own scale.
 //!
 //! Which of these are quantized follows from the convolutions: what stands between them, back from their inputs, is; what only comes after
-//! the last of them is not. What a Sqrt, Log, Exp, Pow or Reciprocal gives, and what is only moved or joined from it, is never quantized: small
+//! the last of them, or only before the first, is not. What a Sqrt, Log, Exp, Pow or Reciprocal gives, and what is only moved or joined from it, is never quantized: small
 //! values matter there.
 
 mod equalize;

@@ -173,6 +173,7 @@ impl<'a> Planner<'a> {
         let mut wanted: Vec<&str> = Vec::new();
         let weighted: BTreeSet<usize> = (0..self.graph.node.len()).filter(|&i| self.can_have_weights(i)).collect();
         let results: HashMap<usize, usize> = self.activated.iter().map(|(a, w)| (*w, *a)).collect();
+        let integer = self.integer(&weighted);
         for &i in &weighted {
             nodes.insert(i);
             wanted.push(&self.graph.node[i].input[0]);
@@ -188,7 +189,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let Some(i) = self.index.producer(name) else { continue };
-            if !nodes.contains(&i) && self.can_follow(i) {
+            if !nodes.contains(&i) && integer.contains(name) {
                 nodes.insert(i);
                 let node = &self.graph.node[i];
                 wanted.extend(self.data_inputs(node));
@@ -205,6 +206,18 @@ impl<'a> Planner<'a> {
         let (groups, clipped_later) = self.groups(&order, &nodes);
         let tensors = order.iter().map(|&n| n.to_owned()).zip(groups).collect();
         Plan { nodes, weighted, tensors, clipped_later }
+    }
+
+    /// Tensors that may come out of integers: results of the nodes `weighted`, and what is moved, joined or pooled from at least one of them.
+    fn integer(&self, weighted: &BTreeSet<usize>) -> HashSet<&'a str> {
+        let mut integer: HashSet<&str> = HashSet::new();
+        for (i, node) in self.graph.node.iter().enumerate() {
+            let multiplied = weighted.contains(self.activated.get(&i).unwrap_or(&i));
+            if multiplied || (self.can_follow(i) && self.data_inputs(node).any(|x| integer.contains(x))) {
+                integer.extend(node.output.iter().map(String::as_str));
+            }
+        }
+        integer
     }
 
     /// Whether a node is one whose weights are quantized.
@@ -236,7 +249,7 @@ impl<'a> Planner<'a> {
         !self.constants.contains_key(name) && !self.fine.contains(name)
     }
 
-    /// Whether a node that gives a quantized tensor can be quantized itself.
+    /// Whether a node that gives a quantized tensor can be quantized itself, if it has something to read in integers.
     fn can_follow(&self, i: usize) -> bool {
         let node = &self.graph.node[i];
         let fits = match node.op() {

@@ -51,6 +51,7 @@ struct Quantized {
     model: ModelProto,
     plan: Plan,
     scales: HashMap<String, f32>,
+    written: Written,
     /// Signal to noise of `y`.
     decibel: f64,
 }
@@ -71,7 +72,7 @@ fn quantize(model: &ModelProto, options: &PlanOptions) -> Quantized {
     let (scales, _) = scales(model, &plan, &statistics, Method::MinMax, &HashMap::new()).unwrap();
     let mut quantized = model.clone();
     let means = statistics.iter().map(|(n, h)| (n.clone(), h.channel_means())).collect();
-    write(&mut quantized, &plan, &scales, &means).unwrap();
+    let written = write(&mut quantized, &plan, &scales, &means).unwrap();
     crate::passes::drop_unused(&mut quantized, &[]);
     let (mut signal, mut noise) = (0.0, 0.0);
     for seed in 0..4 {
@@ -79,7 +80,7 @@ fn quantize(model: &ModelProto, options: &PlanOptions) -> Quantized {
         signal += a.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
         noise += a.iter().zip(&b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
     }
-    Quantized { model: quantized, plan, scales, decibel: 10.0 * (signal / noise).log10() }
+    Quantized { model: quantized, plan, scales, written, decibel: 10.0 * (signal / noise).log10() }
 }
 
 impl Quantized {
@@ -95,7 +96,8 @@ impl Quantized {
         self.plan.tensors.iter().map(|(n, _)| n.as_str()).collect()
     }
 
-    /// Checks what holds for every file: symmetric, one scale for both halves, nobody reads a tensor that has a dequantized form.
+    /// Checks what holds for every file: symmetric, one scale for both halves, no quantized node reads a tensor that has a dequantized form,
+    /// and nobody one that comes out of integers.
     fn check(&self) {
         let graph = self.graph();
         let operators: Vec<&str> = graph.node.iter().map(NodeProto::op).collect();
@@ -104,7 +106,8 @@ impl Quantized {
             assert_eq!((q.op(), dq.op()), ("QuantizeLinear", "DequantizeLinear"));
             assert_eq!((q.input[0].as_str(), &q.input[1..]), (name.as_str(), &dq.input[1..]));
             let readers = graph.node.iter().filter(|n| n.input.contains(name)).count();
-            assert_eq!(readers, 1, "{name}: only its QuantizeLinear reads it: {operators:?}");
+            let integer = self.written.dequantized.contains_key(name);
+            assert!(readers == 1 || !integer, "{name}: only its QuantizeLinear reads it: {operators:?}");
         }
         for node in graph.node.iter().filter(|n| n.op().ends_with("eLinear")) {
             let zero = graph.initializer_named(&node.input[2]).unwrap();
@@ -198,6 +201,42 @@ fn joined_moved_pooled_and_resized_values_share_a_scale() {
     assert_eq!((groups.len(), groups[1].len()), (2, 10), "{groups:?}");
     assert_eq!(q.scales["a"], q.scales["z"]);
     assert!(q.decibel > 30.0, "{}", q.decibel);
+}
+
+#[test]
+fn what_stands_before_the_first_convolution_stays_float() {
+    let model = graph(&[1, 4, 6, 6], |g| {
+        let half = vec![attr_string("mode", "linear")];
+        g.initializer_f32("factor", &[], &[0.1]).initializer_f32("half", &[4], &[1.0, 1.0, 0.5, 0.5]);
+        g.initializer_f32("twice", &[4], &[1.0, 1.0, 2.0, 2.0]);
+        conv(g, "x", "a", [4, 4, 3, 3], 1);
+        g.node("Mul", &["x", "factor"], &["m"], vec![]).node("Resize", &["m", "", "half"], &["r"], half.clone());
+        g.node("MaxPool", &["r"], &["p"], vec![attr_ints("kernel_shape", &[1, 1])]);
+        conv(g, "p", "b", [4, 4, 1, 1], 1);
+        g.node("Resize", &["b", "", "twice"], &["u"], half).node(
+            "Concat",
+            &["a", "u", "x"],
+            &["j"],
+            vec![attr_int("axis", 1)],
+        );
+        conv(g, "j", "y", [4, 12, 1, 1], 1);
+    });
+    let q = quantize(&model, &PlanOptions::default());
+    q.check();
+    assert_eq!(q.tensors(), ["x", "a", "p", "b", "u", "j"], "neither m nor r");
+    assert_eq!(q.giving("m").input, ["x", "factor"], "float reads the picture as it is");
+    assert_eq!((q.giving("r").input[0].as_str(), q.giving("p").input[0].as_str()), ("m", "r"));
+    assert_eq!((q.giving("a").input[0].as_str(), q.giving("b").input[0].as_str()), ("x.dq", "p.dq"));
+    assert_eq!(q.giving("j").input, ["a.dq", "u.dq", "x.dq"], "a sum or join with one integer part is one of integers");
+    let mut integer: Vec<&str> = q.written.dequantized.keys().map(String::as_str).collect();
+    integer.sort_unstable();
+    assert_eq!(integer, ["a", "b", "j", "u"], "what is read from outside changes its name only there");
+    assert!(q.decibel > 30.0, "{}", q.decibel);
+    // Without the convolution of `b` nothing before the join is to be had in integers but `a`.
+    let kept = quantize(&model, &PlanOptions { keep_float: vec!["b".into()], ..PlanOptions::default() });
+    kept.check();
+    assert_eq!(kept.tensors(), ["x", "a", "u", "j"]);
+    assert_eq!((kept.giving("b").input[0].as_str(), kept.giving("u").input[0].as_str()), ("p", "b"));
 }
 
 #[test]
@@ -305,7 +344,7 @@ fn products_with_constant_weights_when_asked() {
     assert!(matches!(plan(&model, &[], &HashMap::new(), &PlanOptions::default()), Err(QdqError::Nothing)));
     let q = quantize(&model, &PlanOptions { products: true, ..PlanOptions::default() });
     q.check();
-    assert_eq!((q.tensors(), q.giving("w.dq").int("axis")), (vec!["x", "f"], Some(1)));
+    assert_eq!((q.tensors(), q.giving("w.dq").int("axis")), (vec!["f"], Some(1)));
     assert!(q.decibel > 30.0, "{}", q.decibel);
 }
 

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use super::weights::{FloatWeights, IntegerWeights, integer_weights};
 use super::{Plan, QdqError};
 use crate::onnx::{GraphProto, ModelProto, NodeProto, TensorProto, attr_int};
-use crate::passes::fresh;
+use crate::passes::{Index, fresh};
 
 /// The names that a quantized tensor got.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Written {
-    /// Tensor -> the same tensor after QuantizeLinear and DequantizeLinear.
+    /// Tensor that comes out of integers -> the same tensor after QuantizeLinear and DequantizeLinear, which whoever read the former is to
+    /// read. What float operators give stays as it is for all but the quantized nodes.
     pub dequantized: HashMap<String, String>,
 }
 
@@ -32,7 +33,8 @@ pub fn write(
         return Err(missing(name));
     }
     let Some(graph) = model.graph.as_mut() else { return Ok(Written::default()) };
-    let mut writer = Writer { zero: fresh(graph, "zero_point"), before: HashMap::new(), written: Written::default() };
+    let index = Index::new(graph, &[]);
+    let mut writer = Writer { zero: fresh(graph, "zero_point"), before: HashMap::new(), dequantized: HashMap::new() };
     graph.initializer.push(TensorProto::from_i8(&writer.zero, &[], &[0]));
     for &i in &plan.weighted {
         let input = &graph.node[i].input[0];
@@ -45,9 +47,13 @@ pub fn write(
         let pair = writer.activation(graph, name, scales[name]);
         behind.insert(name.clone(), pair);
     }
-    for name in graph.node.iter_mut().flat_map(|n| &mut n.input) {
-        if let Some(dequantized) = writer.written.dequantized.get(name) {
-            name.clone_from(dequantized);
+    let is_integer = |name: &str| index.producer(name).is_some_and(|i| plan.nodes.contains(&i));
+    for (i, node) in graph.node.iter_mut().enumerate() {
+        for name in &mut node.input {
+            let Some(dequantized) = writer.dequantized.get(name) else { continue };
+            if plan.nodes.contains(&i) || is_integer(name) {
+                name.clone_from(dequantized);
+            }
         }
     }
     let mut nodes = Vec::with_capacity(graph.node.len() + 2 * behind.len());
@@ -63,7 +69,9 @@ pub fn write(
         }
     }
     graph.node = nodes;
-    Ok(writer.written)
+    let mut dequantized = writer.dequantized;
+    dequantized.retain(|name, _| is_integer(name));
+    Ok(Written { dequantized })
 }
 
 struct Writer {
@@ -71,7 +79,8 @@ struct Writer {
     zero: String,
     /// Nodes to be put before the node at a position.
     before: HashMap<usize, Vec<NodeProto>>,
-    written: Written,
+    /// Each quantized tensor's dequantized form.
+    dequantized: HashMap<String, String>,
 }
 
 fn node(op: &str, inputs: [&str; 3], output: &str) -> NodeProto {
@@ -89,7 +98,7 @@ impl Writer {
         let [quantized, dequantized, scale_name] =
             ["q", "dq", "scale"].map(|suffix| fresh(graph, &format!("{name}.{suffix}")));
         graph.initializer.push(TensorProto::from_f32(&scale_name, &[], &[scale]));
-        self.written.dequantized.insert(name.to_owned(), dequantized.clone());
+        self.dequantized.insert(name.to_owned(), dequantized.clone());
         [
             node("QuantizeLinear", [name, &scale_name, &self.zero], &quantized),
             node("DequantizeLinear", [&quantized, &scale_name, &self.zero], &dequantized),
