@@ -199,7 +199,8 @@ pub struct Compare {
     /// At most this many pictures, evenly spread over the sorted folder
     #[arg(long, default_value_t = bundles::DEFAULT_COUNT, value_parser = at_least_one, value_name = "N")]
     count: usize,
-    /// Do not use the pictures that this text file names, one a line: those that calibration saw
+    /// Do not use the pictures that this text file names, one a line: those that calibration saw, `calibration.txt` in a bundle of
+    /// `hoi-quantize int8`
     #[arg(long, value_name = "FILE")]
     leave_out: Option<PathBuf>,
     /// Runs of each bundle on each picture

@@ -88,6 +88,15 @@ fn the_default_bundle_becomes_a_bundle_that_says_the_same() {
     assert!(manifest.precision["detector.onnx"].starts_with("int8"));
     let note = manifest.notes.last().unwrap();
     assert!(note.contains("hoi-quantize int8") && note.contains("method mse"), "{note}");
+    let calibration = String::from_utf8(bundle.file("calibration.txt").unwrap().to_vec()).unwrap();
+    let mut photographs: Vec<String> = std::fs::read_dir(photos())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name != "licenses.json")
+        .collect();
+    photographs.sort();
+    assert_eq!(calibration.lines().collect::<Vec<_>>(), photographs, "the note names the list: {note}");
+    assert!(note.ends_with("(calibration.txt)."), "{note}");
     assert!(["NOTICE", "LICENSE", "MODEL_CARD.md"].iter().all(|f| bundle.file(f).is_some()));
     let engine = TractEngine::new(2);
     let photo = open_image(&in_repository("tests/photos/ride_bicycles.jpg"), &ImageLimits::default()).unwrap();
@@ -102,6 +111,8 @@ fn the_default_bundle_becomes_a_bundle_that_says_the_same() {
     let output = int8(folder.path(), &[&nano, "again", "--statistics", "s.json", "--method", "min-max"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).contains("method min-max"), "{}", stdout(&output));
+    let list = |name: &str| std::fs::read_to_string(folder.path().join(name).join("calibration.txt")).unwrap();
+    assert_eq!(list("again"), calibration, "the statistics know their images");
     let output = int8(folder.path(), &["again", "twice", "--statistics", "s.json"]);
     assert!(
         stderr(&output).contains("quantized already") && !folder.path().join("twice").exists(),

@@ -49,8 +49,3 @@ pub(super) fn list(folder: &Path, leave_out: Option<&Path>) -> Result<Listed, Bu
 fn names(text: &str) -> BTreeSet<OsString> {
     text.lines().filter_map(|line| Path::new(line.trim()).file_name()).map(OsString::from).collect()
 }
-
-/// How reports name a picture: its file name.
-pub(super) fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}

@@ -24,7 +24,7 @@ pub use matching::{Kind, Missed, Share, Sighting, Thresholds, missing};
 pub use report::{BundleSummary, BundlesReport, ImagesSummary, REPORT_SCHEMA, TwoWays, Warning, WorstImage};
 pub use times::{Spread, StageTimes, Times};
 
-use crate::calibrate::evenly_spread;
+use crate::calibrate::{evenly_spread, file_name};
 use folder::ReportFolder;
 use pictures::Kept;
 
@@ -193,7 +193,7 @@ fn compare_frame(
     thresholds: &Thresholds,
     [detections, triplets]: &mut [TwoWays; 2],
 ) -> Kept {
-    let image = images::name(path);
+    let image = file_name(path);
     let vocabularies = ready.each_ref().map(|r| r.pipeline.vocabulary());
     let lists = [0, 1].map(|i| Sighting::of_frame(&results[i], vocabularies[i]));
     let [(a_detections, a_triplets), (b_detections, b_triplets)] = &lists;

@@ -8,9 +8,9 @@ use hoi_runtime::sink::annotate;
 use hoi_runtime::source::{ImageLimits, open_image};
 use image::{Rgb, RgbImage, imageops};
 
-use super::images;
 use super::matching::{Missed, Thresholds};
 use super::{BundlesError, WorstImage};
+use crate::calibrate::file_name;
 
 /// So many pictures are drawn.
 const MOST: usize = 6;
@@ -48,7 +48,7 @@ impl Kept {
     /// What the report says of it; `drawn` where there are pictures.
     pub fn summary(&self, index: usize, drawn: bool) -> WorstImage {
         WorstImage {
-            image: images::name(&self.path),
+            image: file_name(&self.path),
             lost: self.only[0].len(),
             new: self.only[1].len(),
             pictures: drawn.then(|| file_names(index)),

@@ -35,6 +35,11 @@ pub(crate) fn evenly_spread(all: &[PathBuf], count: usize) -> Vec<PathBuf> {
     (0..taken).map(|i| all[i * all.len() / taken].clone()).collect()
 }
 
+/// How lists and reports name a picture: its file name.
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
 /// Whether the images so far are all alike or all grey.
 #[derive(Debug)]
 pub(super) struct Variety {

@@ -17,8 +17,8 @@ use hoi_runtime::source::{ImageLimits, SourceError, open_image};
 use serde::Serialize;
 
 pub use histogram::{BINS, Histogram};
-pub(crate) use images::evenly_spread;
 pub use images::{FEW_IMAGES, choose_images};
+pub(crate) use images::{evenly_spread, file_name};
 pub use statistics::{STATISTICS_SCHEMA, Statistics};
 pub use threshold::{LARGEST, Method, scale};
 
@@ -95,6 +95,8 @@ pub enum Warning {
     AllAlike,
     /// Images without colour.
     AllGrey,
+    /// Statistics without the names of their images.
+    ImagesUnknown,
     /// A tensor that never was anything but 0.
     OnlyZero {
         /// The tensor.
@@ -121,6 +123,9 @@ impl std::fmt::Display for Warning {
             Self::AllGrey => {
                 f.write_str("the calibration images are all grey: what reacts to colour gets too narrow a range")
             }
+            Self::ImagesUnknown => {
+                f.write_str("the statistics do not say which images they are of, so the new bundle does not, either")
+            }
             Self::OnlyZero { tensor } => {
                 write!(f, "`{tensor}` never was anything but 0 on the calibration images; its scale is a guess")
             }
@@ -136,8 +141,8 @@ impl std::fmt::Display for Warning {
 pub struct Observed {
     /// A histogram for each output of the graph, and for the picture.
     pub tensors: BTreeMap<String, Histogram>,
-    /// How many images were read.
-    pub images: usize,
+    /// File names of the images that were read.
+    pub files: Vec<String>,
     /// What speaks against them.
     pub warnings: Vec<Warning>,
 }
@@ -160,7 +165,7 @@ pub fn collect(
     let mut picture = Histogram::default();
     let mut variety = Variety::default();
     let mut warnings = Vec::new();
-    let mut read = 0;
+    let mut files = Vec::new();
     for (i, path) in images.iter().enumerate() {
         match open_image(path, &ImageLimits::default()) {
             Ok(frame) => {
@@ -175,12 +180,13 @@ pub fn collect(
                         histogram.add_tensor(values.as_standard_layout().as_slice().unwrap_or_default(), &shape);
                     }
                 }
-                read += 1;
+                files.push(file_name(path));
             }
             Err(error) => warnings.push(Warning::Skipped { reason: error.to_string() }),
         }
         progress(i + 1);
     }
+    let read = files.len();
     if read == 0 {
         let first = warnings.first().map_or_else(String::new, ToString::to_string);
         return Err(CalibrateError::NoneReadable { count: images.len(), first });
@@ -197,7 +203,7 @@ pub fn collect(
     let names = model.outputs().iter().map(|o| o.name.clone());
     let mut tensors: BTreeMap<String, Histogram> = names.zip(histograms).collect();
     tensors.insert(input.name.clone(), picture);
-    Ok(Observed { tensors, images: read, warnings })
+    Ok(Observed { tensors, files, warnings })
 }
 
 #[cfg(test)]

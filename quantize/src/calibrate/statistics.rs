@@ -24,6 +24,9 @@ pub struct Statistics {
     pub graph_sha256: String,
     /// How many images were looked at.
     pub images: usize,
+    /// Their file names; empty where they are not known.
+    #[serde(default)]
+    pub files: Vec<String>,
     /// By tensor.
     pub tensors: BTreeMap<String, Histogram>,
 }
@@ -47,6 +50,9 @@ impl Statistics {
         }
         if let Some((name, _)) = statistics.tensors.iter().find(|(_, h)| !h.is_sound()) {
             return Err(wrong(format!("the histogram of `{name}` contradicts itself")));
+        }
+        if !statistics.files.is_empty() && statistics.files.len() != statistics.images {
+            return Err(wrong(format!("{} images, but {} names", statistics.images, statistics.files.len())));
         }
         if statistics.graph_sha256 != graph_sha256 {
             return Err(CalibrateError::OtherGraph {

@@ -135,16 +135,26 @@ fn statistics_survive_a_file_and_belong_to_their_graph() {
     let mut h = of(&[0.1, -0.7, 0.0]);
     h.add_tensor(&[1.0, 2.0], &[1, 2, 1]);
     let tensors = BTreeMap::from([("t".to_owned(), h.clone())]);
-    let statistics = Statistics { schema: STATISTICS_SCHEMA.into(), graph_sha256: "aa".into(), images: 3, tensors };
+    let files = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let statistics =
+        Statistics { schema: STATISTICS_SCHEMA.into(), graph_sha256: "aa".into(), images: 3, files, tensors };
     statistics.write(&path).unwrap();
     let read = Statistics::read(&path, "aa").unwrap();
+    assert_eq!(read.files, statistics.files);
     for method in [Method::MinMax, Method::Mse, Method::Entropy, Method::Percentile { percent: 99.0 }] {
         assert_eq!(read.tensors["t"].threshold(method), h.threshold(method), "{method}");
     }
     assert!(matches!(Statistics::read(&path, "bb"), Err(CalibrateError::OtherGraph { .. })));
-    for (from, to) in
-        [("\"zeros\":1", "\"zeros\":-1"), ("hoi.calibration/1", "hoi.calibration/9"), ("\"max\":2.0", "\"max\":9.0")]
-    {
+    let older = folder.path().join("older.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&older, text.replace("\"files\":[\"a\",\"b\",\"c\"],", "")).unwrap();
+    assert!(Statistics::read(&older, "aa").unwrap().files.is_empty(), "names came later");
+    for (from, to) in [
+        ("\"zeros\":1", "\"zeros\":-1"),
+        ("hoi.calibration/1", "hoi.calibration/9"),
+        ("\"max\":2.0", "\"max\":9.0"),
+        ("\"a\",\"b\",", "\"a\","),
+    ] {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains(from), "{from} in {text}");
         let wrong = folder.path().join("w.json");

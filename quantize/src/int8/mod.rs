@@ -13,8 +13,9 @@ use hoi_runtime::engine::Engine;
 
 pub use error::Int8Error;
 pub use report::{Int8Report, OperatorCount, OutputSignal, REPORT_SCHEMA};
+pub use target::CALIBRATION_LIST;
 
-use crate::calibrate::{Histogram, Method, Observed, STATISTICS_SCHEMA, Statistics, choose_images, collect};
+use crate::calibrate::{Histogram, Method, Observed, STATISTICS_SCHEMA, Statistics, Warning, choose_images, collect};
 use crate::fp16;
 use crate::onnx::{self, ModelProto, data_type};
 use crate::passes::{clean, drop_unused};
@@ -89,13 +90,16 @@ pub fn run(
     };
     let hash = sha256_hex(content);
     let (statistics, mut warnings) = if let Some(path) = &job.statistics {
-        (Statistics::read(path, &hash)?, Vec::new())
+        let statistics = Statistics::read(path, &hash)?;
+        let warnings = statistics.files.is_empty().then_some(Warning::ImagesUnknown);
+        (statistics, warnings.into_iter().collect())
     } else {
         let of = images.len();
         let mut progress = |done| progress(done, of);
-        let Observed { tensors, images, warnings } =
+        let Observed { tensors, files, warnings } =
             collect(&*observed, graphs.input, &graphs.extra, &images, &mut progress)?;
-        (Statistics { schema: STATISTICS_SCHEMA.to_owned(), graph_sha256: hash, images, tensors }, warnings)
+        let schema = STATISTICS_SCHEMA.to_owned();
+        (Statistics { schema, graph_sha256: hash, images: files.len(), files, tensors }, warnings)
     };
     drop(observed);
     if let Some(path) = &job.save_statistics {

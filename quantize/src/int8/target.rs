@@ -10,6 +10,8 @@ use crate::qdq::Written;
 
 /// Files beside a bundle's own that are taken along: its card and the pictures in it.
 const TEXTS: &[&str] = &["md", "svg", "png"];
+/// The bundle's list of the images that calibration saw, one file name a line, as `hoi-quantize compare --leave-out` reads it.
+pub const CALIBRATION_LIST: &str = "calibration.txt";
 /// A larger text is left behind.
 const TEXT_LIMIT: u64 = 16 << 20;
 
@@ -22,7 +24,7 @@ pub(super) fn check(output: &Path) -> Result<(), Int8Error> {
     if used { Err(Int8Error::OutputExists { path: output.to_owned() }) } else { Ok(()) }
 }
 
-/// Changes the manifest to say what was done.
+/// Changes the manifest to say what was done, and adds the list of calibration images.
 ///
 /// Measured figures go: they are the float network's. Calibrated scores stay.
 pub(super) fn describe(parts: &mut BundleParts, job: &Int8Job, file: &str, statistics: &Statistics, written: &Written) {
@@ -32,9 +34,15 @@ pub(super) fn describe(parts: &mut BundleParts, job: &Int8Job, file: &str, stati
     manifest.precision.insert(file.to_owned(), PRECISION.to_owned());
     manifest.accuracy.clear();
     let images = statistics.images;
-    manifest
-        .notes
-        .push(format!("{file}: INT8 by `{}`, method {}, {images} calibration images.", job.command, job.method));
+    let listed = if statistics.files.is_empty() { String::new() } else { format!(" ({CALIBRATION_LIST})") };
+    manifest.notes.push(format!(
+        "{file}: INT8 by `{}`, method {}, {images} calibration images{listed}.",
+        job.command, job.method
+    ));
+    if !statistics.files.is_empty() {
+        let lines = statistics.files.iter().map(|name| format!("{name}\n")).collect::<String>();
+        parts.files.insert(CALIBRATION_LIST.to_owned(), lines.into_bytes());
+    }
     for tensor in manifest.detector.taps.values_mut() {
         if let Some(dequantized) = written.dequantized.get(tensor) {
             tensor.clone_from(dequantized);
