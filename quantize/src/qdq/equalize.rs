@@ -33,7 +33,7 @@ pub fn equalize(
         let Some(histogram) = statistics.get_mut(name) else { continue };
         let Some((producer, bound)) = producer(graph, &index, plan, name) else { continue };
         let readers = index.readers(name);
-        let fit = readers.iter().all(|r| plan.weighted.contains(r) && is_depthwise(graph, &index, *r, histogram));
+        let fit = readers.iter().all(|r| plan.weighted.contains_key(r) && is_depthwise(graph, &index, *r, histogram));
         if !fit || index.is_pinned(name) || !is_own(graph, &index, producer) {
             continue;
         }
@@ -133,8 +133,8 @@ impl Sums {
             for (i, node) in around.map(|i| (i, &graph.node[i])) {
                 let gives = node.output[0] == name;
                 match node.op() {
-                    "Conv" if plan.weighted.contains(&i) && gives => drop(sums.producers.insert(i)),
-                    "Conv" if plan.weighted.contains(&i) && node.input[0] == name => drop(sums.readers.insert(i)),
+                    "Conv" if plan.weighted.contains_key(&i) && gives => drop(sums.producers.insert(i)),
+                    "Conv" if plan.weighted.contains_key(&i) && node.input[0] == name => drop(sums.readers.insert(i)),
                     "Add" if plan.nodes.contains(&i) => queue.extend(node.input.iter().chain(&node.output).cloned()),
                     _ => return None,
                 }
@@ -185,7 +185,7 @@ fn producer(graph: &GraphProto, index: &Index, plan: &Plan, name: &str) -> Optio
     let fits = clip.op() == "Clip" && constant(1)? == 0.0 && graph.node[conv].op() == "Conv";
     let bound = constant(2)?;
     let alone = index.only_reader(&graph.node[conv].output[0]).is_some();
-    (fits && alone && bound > 0.0 && bound.is_finite() && plan.weighted.contains(&conv)).then_some((conv, bound))
+    (fits && alone && bound > 0.0 && bound.is_finite() && plan.weighted.contains_key(&conv)).then_some((conv, bound))
 }
 
 fn channels(graph: &GraphProto, conv: usize) -> usize {

@@ -20,6 +20,7 @@
 //! values matter there.
 
 mod equalize;
+mod layers;
 mod options;
 mod plan;
 mod scales;
@@ -27,6 +28,7 @@ mod weights;
 mod write;
 
 pub use equalize::{equalize, equalize_sums};
+pub use layers::{Layer, alone};
 pub use options::PlanOptions;
 pub use plan::{Plan, candidates, plan};
 pub use scales::scales;

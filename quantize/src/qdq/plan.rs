@@ -1,6 +1,6 @@
 //! Which nodes and tensors are quantized, and which tensors share a scale.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{OLDEST_OPSET, PlanOptions, QdqError};
 use crate::onnx::{GraphProto, ModelProto, NodeProto, data_type};
@@ -11,8 +11,9 @@ use crate::passes::Index;
 pub struct Plan {
     /// Positions of the nodes that are quantized, activations that belong to a convolution among them.
     pub nodes: BTreeSet<usize>,
-    /// Positions of the nodes among them whose weights are quantized.
-    pub weighted: BTreeSet<usize>,
+    /// Positions of the nodes among them whose weights are quantized, each with that of the node that gives its result: itself or the
+    /// activation that belongs to it.
+    pub weighted: BTreeMap<usize, usize>,
     /// The tensors that are quantized, in the order in which they come to be; those of one number share a scale.
     pub tensors: Vec<(String, usize)>,
     /// Tensors that do not count for the scale that they share: whatever of them lies beyond is cut off anyway.
@@ -171,14 +172,15 @@ impl<'a> Planner<'a> {
     fn run(&self) -> Plan {
         let mut nodes = BTreeSet::new();
         let mut wanted: Vec<&str> = Vec::new();
-        let weighted: BTreeSet<usize> = (0..self.graph.node.len()).filter(|&i| self.can_have_weights(i)).collect();
-        let results: HashMap<usize, usize> = self.activated.iter().map(|(a, w)| (*w, *a)).collect();
+        let activations: HashMap<usize, usize> = self.activated.iter().map(|(a, w)| (*w, *a)).collect();
+        let weighted: BTreeMap<usize, usize> = (0..self.graph.node.len())
+            .filter(|&i| self.can_have_weights(i))
+            .map(|i| (i, activations.get(&i).copied().unwrap_or(i)))
+            .collect();
         let integer = self.integer(&weighted);
-        for &i in &weighted {
-            nodes.insert(i);
+        for (&i, &last) in &weighted {
+            nodes.extend([i, last]);
             wanted.push(&self.graph.node[i].input[0]);
-            let last = results.get(&i).copied().unwrap_or(i);
-            nodes.insert(last);
             if self.options.results {
                 wanted.push(&self.graph.node[last].output[0]);
             }
@@ -209,10 +211,10 @@ impl<'a> Planner<'a> {
     }
 
     /// Tensors that may come out of integers: results of the nodes `weighted`, and what is moved, joined or pooled from at least one of them.
-    fn integer(&self, weighted: &BTreeSet<usize>) -> HashSet<&'a str> {
+    fn integer(&self, weighted: &BTreeMap<usize, usize>) -> HashSet<&'a str> {
         let mut integer: HashSet<&str> = HashSet::new();
         for (i, node) in self.graph.node.iter().enumerate() {
-            let multiplied = weighted.contains(self.activated.get(&i).unwrap_or(&i));
+            let multiplied = weighted.contains_key(self.activated.get(&i).unwrap_or(&i));
             if multiplied || (self.can_follow(i) && self.data_inputs(node).any(|x| integer.contains(x))) {
                 integer.extend(node.output.iter().map(String::as_str));
             }

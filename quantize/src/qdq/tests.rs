@@ -49,6 +49,8 @@ fn run(model: &ModelProto, outputs: &[String], input: ArrayD<f32>) -> Vec<ArrayD
 
 struct Quantized {
     model: ModelProto,
+    /// The model before what nobody reads was dropped.
+    complete: ModelProto,
     plan: Plan,
     scales: HashMap<String, f32>,
     written: Written,
@@ -73,6 +75,7 @@ fn quantize(model: &ModelProto, options: &PlanOptions) -> Quantized {
     let mut quantized = model.clone();
     let means = statistics.iter().map(|(n, h)| (n.clone(), h.channel_means())).collect();
     let written = write(&mut quantized, &plan, &scales, &means).unwrap();
+    let complete = quantized.clone();
     crate::passes::drop_unused(&mut quantized, &[]);
     let (mut signal, mut noise) = (0.0, 0.0);
     for seed in 0..4 {
@@ -80,7 +83,7 @@ fn quantize(model: &ModelProto, options: &PlanOptions) -> Quantized {
         signal += a.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
         noise += a.iter().zip(&b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
     }
-    Quantized { model: quantized, plan, scales, written, decibel: 10.0 * (signal / noise).log10() }
+    Quantized { model: quantized, complete, plan, scales, written, decibel: 10.0 * (signal / noise).log10() }
 }
 
 impl Quantized {
@@ -372,6 +375,46 @@ fn what_cannot_be_quantized() {
     assert!(matches!(attempt(&quantized), Err(QdqError::AlreadyQuantized { .. })));
     let named = PlanOptions { keep_float: vec!["nobody".into()], ..PlanOptions::default() };
     assert!(matches!(plan(&good(), &[], &HashMap::new(), &named), Err(QdqError::NoSuchName { .. })));
+}
+
+#[test]
+fn a_layer_alone_shows_its_own_noise() {
+    // A channel of `b` is always 0, and the weights that read it are so large that those beside them round to nothing.
+    let model = graph(&[1, 4, 6, 6], |g| {
+        conv(g, "x", "a", [4, 4, 3, 3], 1);
+        g.initializer_f32("b.w", &[4, 1, 1, 1], &[0.0, 1.0, 0.8, -0.7]).initializer_f32(
+            "b.b",
+            &[4],
+            &[0.0, 0.1, 0.0, 0.0],
+        );
+        g.node("Conv", &["a", "b.w", "b.b"], &["b"], vec![attr_int("group", 4)]).node("Relu", &["b"], &["r"], vec![]);
+        let weights: Vec<f32> = (0..16).map(|i| if i % 4 == 0 { 300.0 } else { (i as f32).sin() }).collect();
+        g.initializer_f32("c.w", &[4, 4, 1, 1], &weights).node("Conv", &["r", "c.w"], &["c"], vec![]);
+        g.node("LeakyRelu", &["c"], &["l"], vec![attr_float("alpha", 0.1)]);
+        conv(g, "l", "y", [4, 4, 3, 3], 1);
+    });
+    let q = quantize(&model, &PlanOptions::default());
+    let layers = q.plan.layers(&model);
+    let named: Vec<[&str; 3]> =
+        layers.iter().map(|l| [l.name.as_str(), l.operator.as_str(), l.result.as_str()]).collect();
+    assert_eq!(named, [["a", "Conv", "a"], ["b", "Conv", "r"], ["c", "Conv", "l"], ["y", "Conv", "y"]]);
+    let (beside, results) = alone(&model, &q.complete, &q.plan);
+    assert_eq!(results, ["a.alone.dq", "r.alone.dq", "l.alone.dq", "y.alone"], "the last result is not quantized");
+    let names: Vec<String> = layers.iter().map(|l| l.result.clone()).chain(results).collect();
+    let decibel = |names: &[String], model: &ModelProto, other: &ModelProto, others: &[String]| -> Vec<f64> {
+        let (a, b) = (run(model, names, picture(3)), run(other, others, picture(3)));
+        let power = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>();
+        let each = |(a, b): (&ArrayD<f32>, &ArrayD<f32>)| {
+            10.0 * (power(&mut a.iter().copied()) / power(&mut a.iter().zip(b).map(|(a, b)| a - b))).log10()
+        };
+        a.iter().zip(&b).map(each).collect()
+    };
+    assert_eq!(run(&beside, &names[..4], picture(3)), run(&model, &names[..4], picture(3)), "the float part stays");
+    let own = decibel(&names[..4], &beside, &beside, &names[4..]);
+    assert!(own[2] < 10.0 && [0, 1, 3].iter().all(|&i| own[i] > 30.0), "{own:?}");
+    let through = ["a.dq", "r.dq", "l.dq", "y"].map(str::to_owned);
+    let whole = decibel(&names[..4], &model, &q.model, &through);
+    assert!(whole[2] < 10.0 && whole[3] < 20.0, "what comes after it suffers: {whole:?}");
 }
 
 #[test]

@@ -15,6 +15,13 @@ pub struct Written {
     pub dequantized: HashMap<String, String>,
 }
 
+impl Written {
+    /// The names under which tensors are read from outside: dequantized where they come out of integers.
+    pub fn names(&self, tensors: &[String]) -> Vec<String> {
+        tensors.iter().map(|name| self.dequantized.get(name).unwrap_or(name).clone()).collect()
+    }
+}
+
 /// Quantizes the weights that `plan` names and puts QuantizeLinear and DequantizeLinear behind its tensors.
 ///
 /// `means` are the means of tensors' channels; the bias of a convolution makes up for what the rounding of its weights does to the mean of
@@ -36,7 +43,7 @@ pub fn write(
     let index = Index::new(graph, &[]);
     let mut writer = Writer { zero: fresh(graph, "zero_point"), before: HashMap::new(), dequantized: HashMap::new() };
     graph.initializer.push(TensorProto::from_i8(&writer.zero, &[], &[0]));
-    for &i in &plan.weighted {
+    for &i in plan.weighted.keys() {
         let input = &graph.node[i].input[0];
         let scale = *scales.get(input).ok_or_else(|| missing(input))?;
         let means = means.get(input).filter(|_| graph.node[i].op() == "Conv").map(Vec::as_slice);
@@ -83,7 +90,7 @@ struct Writer {
     dequantized: HashMap<String, String>,
 }
 
-fn node(op: &str, inputs: [&str; 3], output: &str) -> NodeProto {
+pub(super) fn node(op: &str, inputs: [&str; 3], output: &str) -> NodeProto {
     NodeProto {
         input: inputs.map(str::to_owned).to_vec(),
         output: vec![output.to_owned()],
