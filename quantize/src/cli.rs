@@ -7,7 +7,7 @@ use hoi_quantize::bundles::{self, BundlesJob, Thresholds};
 use hoi_quantize::calibrate::Method;
 use hoi_quantize::compare::RandomInputs;
 use hoi_quantize::fp16::{DEFAULT_TOLERANCE, Fp16Job};
-use hoi_quantize::int8::{DEFAULT_COUNT, Int8Job};
+use hoi_quantize::int8::{DEFAULT_CANDIDATES, DEFAULT_COUNT, DEFAULT_HELD, Int8Job, Sensitivity};
 use hoi_quantize::qdq::PlanOptions;
 
 /// Makes ONNX models small and measures what it costs.
@@ -32,7 +32,11 @@ pub enum Command {
     ///
     /// Writes a complete bundle whose detector is a QDQ graph: symmetric s8, a scale for each channel of the weights, one for each activation.
     /// ONNX Runtime and TensorRT run it as it is. The heads stay as they are. What is quantized, the size and the signal-to-noise ratio of each
-    /// output are reported.
+    /// output and layer are reported.
+    ///
+    /// With --max-drop the bundle is run as well, and layers stay in float until enough of the float bundle's triplets over 0.3 are there
+    /// over 0.2: first those whose return to float moves the triplets' scores back the most. Those that turn out not to be needed are
+    /// quantized again.
     Int8(Int8),
     /// Compare two bundles on pictures: what each finds, and how long it takes
     ///
@@ -112,12 +116,35 @@ pub struct Int8 {
     /// Quantize also results that only float operators read
     #[arg(long)]
     quantize_results: bool,
+    /// Leave so many layers in float that at most X percent of the float bundle's triplets are lost; without a number 1
+    #[arg(
+        long,
+        value_name = "X",
+        num_args = 0..=1,
+        default_missing_value = "1",
+        value_parser = drop_in_percent,
+        allow_negative_numbers = true,
+        requires = "images"
+    )]
+    max_drop: Option<f64>,
+    /// Judge layers by the triplets that each of them costs, and keep none of them in float unless --max-drop is given
+    #[arg(long, requires = "images")]
+    sensitivity: bool,
+    /// How many layers --sensitivity and --max-drop judge one by one: those with the most noise of their own
+    #[arg(long, default_value_t = DEFAULT_CANDIDATES, value_parser = at_least_one, value_name = "N")]
+    candidates: usize,
+    /// At most this many images of --images, none of them calibration's where there are enough, on which they judge
+    #[arg(long, default_value_t = DEFAULT_HELD, value_parser = at_least_one, value_name = "N")]
+    held: usize,
     /// Leave biases as they are; otherwise they make up for what the rounding of weights does to the mean of each channel
     #[arg(long)]
     no_bias_correction: bool,
     /// Leave the channels of clipped activations as they are; otherwise they are brought to one range where depthwise convolutions read them
     #[arg(long)]
     no_equalization: bool,
+    /// Write report.md and report.json into this folder; it must be new or empty
+    #[arg(long, value_name = "FOLDER")]
+    report: Option<PathBuf>,
     /// Threads of the engine
     #[arg(long, default_value_t = 1, value_parser = at_least_one, value_name = "N")]
     pub threads: usize,
@@ -168,6 +195,9 @@ impl Int8 {
         if self.no_bias_correction {
             command.push_str(" --no-bias-correction");
         }
+        if let Some(max_drop) = self.max_drop {
+            command.push_str(&format!(" --max-drop {max_drop} --candidates {} --held {}", self.candidates, self.held));
+        }
         if self.no_equalization {
             command.push_str(" --no-equalization");
         }
@@ -182,6 +212,12 @@ impl Int8 {
             options,
             statistics: self.statistics,
             save_statistics: self.save_statistics,
+            sensitivity: (self.sensitivity || self.max_drop.is_some()).then_some(Sensitivity {
+                max_drop: self.max_drop,
+                held: self.held,
+                candidates: self.candidates,
+            }),
+            report: self.report,
             command,
         }
     }
@@ -263,6 +299,13 @@ fn share(text: &str) -> Result<f32, String> {
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "a whole number of at least 1 is wanted".to_owned())
+}
+
+fn drop_in_percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if (0.0..100.0).contains(&x) => Ok(x),
+        _ => Err("a number of at least 0 and below 100 is wanted".to_owned()),
+    }
 }
 
 fn percent(text: &str) -> Result<f64, String> {

@@ -42,7 +42,11 @@ fn is_usage(error: &anyhow::Error) -> bool {
     );
     let int8 = matches!(
         error.downcast_ref(),
-        Some(Int8Error::OutputExists { .. } | Int8Error::Unfit { source: QdqError::NoSuchName { .. }, .. })
+        Some(
+            Int8Error::OutputExists { .. }
+                | Int8Error::Bundles(BundlesError::ReportExists { .. })
+                | Int8Error::Unfit { source: QdqError::NoSuchName { .. }, .. }
+        )
     );
     let compare =
         matches!(error.downcast_ref(), Some(BundlesError::ReportExists { .. } | BundlesError::Thresholds { .. }));
@@ -72,7 +76,8 @@ fn quantize_to_int8(arguments: cli::Int8) -> anyhow::Result<()> {
     let (json, threads) = (arguments.json, arguments.threads);
     let job = arguments.job();
     let bar = bar("calibrating")?;
-    let report = int8::run(&job, &TractEngine::new(threads), &mut |done, of| {
+    let report = int8::run(&job, &TractEngine::new(threads), &mut |what, done, of| {
+        bar.set_message(what);
         bar.set_length(of as u64);
         bar.set_position(done as u64);
     })?;
@@ -85,7 +90,9 @@ fn quantize_to_int8(arguments: cli::Int8) -> anyhow::Result<()> {
         writeln!(out, "{}", serde_json::to_string(&report)?)?;
     } else {
         write!(out, "{report}")?;
-        writeln!(out, "written    {}", job.output.display())?;
+        for written in std::iter::once(&job.output).chain(&job.report) {
+            writeln!(out, "written    {}", written.display())?;
+        }
     }
     Ok(())
 }
@@ -114,9 +121,9 @@ fn compare_bundles(arguments: cli::Compare) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A bar of images for whoever watches.
+/// A bar for whoever watches.
 fn bar(doing: &'static str) -> anyhow::Result<ProgressBar> {
     let bar = if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
-    bar.set_style(ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} images {eta}")?);
+    bar.set_style(ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {eta}")?);
     Ok(bar.with_message(doing))
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use hoi_quantize::onnx::{self, ModelProto, StringStringEntryProto, data_location};
+use hoi_quantize::onnx::{self, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, data_location};
 use hoi_runtime::bundle::{BundleParts, ModelBundle, write_bundle};
 use hoi_runtime::engine::TractEngine;
 use hoi_runtime::pipeline::HoiPipeline;
@@ -181,7 +181,7 @@ fn images_and_arguments_that_do_not_fit() {
     std::fs::create_dir(folder.path().join("broken")).unwrap();
     std::fs::write(folder.path().join("broken/one.jpg"), b"no picture").unwrap();
     let photos = photos();
-    let cases: [(&[&str], i32, &str); 10] = [
+    let cases: [(&[&str], i32, &str); 13] = [
         (&[&nano, "out", "--images", "empty"], 1, "no pictures"),
         (&[&nano, "out", "--images", "none"], 1, "none"),
         (&[&nano, "out", "--images", "broken"], 1, "one.jpg"),
@@ -192,8 +192,98 @@ fn images_and_arguments_that_do_not_fit() {
         (&[&nano, "out", "--images", &photos, "--method", "guess"], 2, "min-max"),
         (&[&nano, "out", "--images", &photos, "--keep-float", "nobody*"], 2, "nobody*"),
         (&[&nano, "out", "--statistics", "broken/one.jpg"], 1, "one.jpg"),
+        (&[&nano, "out", "--images", &photos, "--max-drop", "100"], 2, "below 100"),
+        (&[&nano, "out", "--statistics", "s.json", "--sensitivity"], 2, "--images"),
+        (&[&nano, "out", "--images", &photos, "--report", "broken"], 2, "broken: there is something already"),
     ];
     for (arguments, status, words) in cases {
         refused(folder.path(), arguments, status, &[words]);
     }
+}
+
+/// The nodes behind each other: a depthwise convolution, its Clip and the convolution that alone reads it, in the middle of the network.
+fn depthwise_and_its_reader(graph: &GraphProto) -> (NodeProto, NodeProto) {
+    let reader_of = |name: &str| {
+        let mut readers = graph.node.iter().filter(|n| n.input.iter().any(|i| i == name));
+        readers.next().filter(|_| readers.next().is_none())
+    };
+    let depthwise = |n: &&NodeProto| n.op() == "Conv" && n.int("group").unwrap_or(1) > 1;
+    let pairs = graph.node.iter().filter(depthwise).filter_map(|n| {
+        let clip = reader_of(&n.output[0]).filter(|c| c.op() == "Clip")?;
+        let dense = reader_of(&clip.output[0]).filter(|c| c.op() == "Conv" && c.int("group").unwrap_or(1) == 1)?;
+        Some((n.clone(), dense.clone()))
+    });
+    let all: Vec<_> = pairs.collect();
+    all[all.len() / 2].clone()
+}
+
+/// Changes a constant.
+fn rewrite(graph: &mut GraphProto, name: &str, change: impl FnOnce(&[i64], &mut [f32])) {
+    let tensor = graph.initializer.iter_mut().find(|t| t.name_or_empty() == name).unwrap();
+    let mut values = tensor.f32_values().unwrap();
+    change(&tensor.dims, &mut values);
+    *tensor = TensorProto::from_f32(name, &tensor.dims, &values);
+}
+
+#[test]
+fn a_layer_with_outliers_is_named_first_and_stays_float() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spoilt = String::new();
+    // Channel 0 of a depthwise convolution is always 0, and the weights of the layer that reads it are so large there that the others round to
+    // nothing: no float result changes by it.
+    changed(folder.path(), |model| {
+        let builtin = ModelBundle::builtin().unwrap();
+        let taps: Vec<String> = builtin.manifest().detector.taps.values().cloned().collect();
+        hoi_quantize::passes::clean(model, &taps);
+        let graph = model.graph.as_mut().unwrap();
+        let (depthwise, dense) = depthwise_and_its_reader(graph);
+        rewrite(graph, &depthwise.input[1], |dims, values| {
+            let window = values.len() / dims[0] as usize;
+            values[..window].fill(0.0);
+        });
+        rewrite(graph, &depthwise.input[2], |_, values| values[0] = -1.0);
+        rewrite(graph, &dense.input[1], |dims, values| {
+            let row = (dims[1] * dims[2] * dims[3]) as usize;
+            values.iter_mut().step_by(row).for_each(|v| *v = 300.0);
+        });
+        spoilt.clone_from(&dense.output[0]);
+    });
+    let photos = photos();
+    let common = ["--images", &photos, "--candidates", "2", "--json"];
+    let report = |arguments: &[&str]| -> Value {
+        let output = int8(folder.path(), arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stderr(&output).contains("judged on calibration's"), "{}", stderr(&output));
+        serde_json::from_str(&stdout(&output)).unwrap()
+    };
+    let listed = report(&[&["in", "listed", "--sensitivity"][..], &common].concat());
+    let layers = listed["layers"].as_array().unwrap();
+    let decibel = |layer: &Value| layer["alone"]["decibel"].as_f64().unwrap_or(f64::INFINITY);
+    let worst = layers.iter().min_by(|a, b| decibel(a).total_cmp(&decibel(b))).unwrap();
+    assert_eq!((layers.len(), &worst["name"]), (88, &spoilt.as_str().into()), "{worst}");
+    let mixed = &listed["mixed"];
+    let lost = |of: &Value| of["lost"].as_f64().unwrap();
+    assert_eq!(mixed["sensitivity"][0]["layer"], spoilt.as_str(), "{mixed}");
+    assert_eq!((&mixed["kept"], &mixed["max_drop"]), (&serde_json::json!([]), &Value::Null));
+    let (with, without) = (lost(&mixed["before"]), lost(&mixed["sensitivity"][0]));
+    assert!(with > 50.0 && without < 25.0, "{with} {without}");
+
+    let bound = format!("{}", without + 1.0);
+    let all = [&["in", "out", "--max-drop", &bound, "--report", "report"][..], &common].concat();
+    let kept = report(&all);
+    assert_eq!(kept["mixed"]["kept"], serde_json::json!([spoilt]), "{}", kept["mixed"]);
+    let names = &kept["operators"]["Conv"]["float_names"];
+    assert_eq!(names.as_array().unwrap().len(), 2, "that one and the map's: {names}");
+    let bundle = ModelBundle::load(&folder.path().join("out")).unwrap();
+    let note = bundle.manifest().notes.last().unwrap();
+    assert!(note.contains(&format!("--keep-float {spoilt}`")), "{note}");
+    let written: Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("report/report.json")).unwrap()).unwrap();
+    assert_eq!(written, kept);
+    let page = std::fs::read_to_string(folder.path().join("report/report.md")).unwrap();
+    let row = page.lines().find(|l| l.starts_with(&format!("| {spoilt} | Conv |"))).unwrap();
+    assert!(row.ends_with("| float |") && page.contains("## Layers in float"), "{page}");
+    // A report's folder in use is refused before anything is done.
+    let output = int8(folder.path(), &[&["in", "more", "--report", "report"][..], &common].concat());
+    assert_eq!((output.status.code(), folder.path().join("more").exists()), (Some(2), false), "{}", stderr(&output));
 }

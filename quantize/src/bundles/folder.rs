@@ -1,17 +1,15 @@
 //! The folder of the report: it appears whole or not at all.
 
-use std::io::{Cursor, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use image::{ImageFormat, RgbImage};
 use tempfile::TempDir;
 
-use super::report::BundlesReport;
-use super::{BundlesError, pages};
+use super::BundlesError;
 
 /// A folder beside its destination, not yet visible under its name. Dropping it removes it.
 #[derive(Debug)]
-pub(super) struct ReportFolder {
+pub(crate) struct ReportFolder {
     beside: TempDir,
     path: PathBuf,
 }
@@ -32,26 +30,16 @@ impl ReportFolder {
         Ok(Self { beside, path: path.to_owned() })
     }
 
-    /// Writes all files and renames the folder into place.
-    pub fn write(self, report: &BundlesReport, pictures: Vec<(String, RgbImage)>) -> Result<(), BundlesError> {
-        let failed = |name: &str| {
-            let path = self.path.join(name);
-            move |source| BundlesError::Report { path, source }
-        };
-        let mut json = serde_json::to_vec_pretty(report).map_err(|e| failed("report.json")(e.into()))?;
-        json.push(b'\n');
-        let texts = [
-            ("report.json", json),
-            ("report.md", pages::markdown(report).into_bytes()),
-            ("report.html", pages::html(report).into_bytes()),
-        ];
-        for (name, content) in texts {
-            std::fs::write(self.beside.path().join(name), content).map_err(failed(name))?;
-        }
-        for (name, picture) in pictures {
-            let mut bytes = Cursor::new(Vec::new());
-            picture.write_to(&mut bytes, ImageFormat::Png).map_err(|e| failed(&name)(std::io::Error::other(e)))?;
-            std::fs::write(self.beside.path().join(&name), bytes.into_inner()).map_err(failed(&name))?;
+    /// What is said when the report cannot be made.
+    pub fn failed(&self, source: std::io::Error) -> BundlesError {
+        BundlesError::Report { path: self.path.clone(), source }
+    }
+
+    /// Writes files, by name, and renames the folder into place.
+    pub fn write(self, files: Vec<(String, Vec<u8>)>) -> Result<(), BundlesError> {
+        for (name, content) in files {
+            let failed = |source| BundlesError::Report { path: self.path.join(&name), source };
+            std::fs::write(self.beside.path().join(&name), content).map_err(failed)?;
         }
         let report = |source| BundlesError::Report { path: self.path.clone(), source };
         // A temporary folder is private to its owner; a report is for everyone.

@@ -95,7 +95,7 @@ pub struct Sighting {
 
 impl Sighting {
     /// The detections and the triplets of a frame.
-    pub(super) fn of_frame(result: &FrameResult, vocabulary: &Vocabulary) -> (Vec<Self>, Vec<Self>) {
+    pub(crate) fn of_frame(result: &FrameResult, vocabulary: &Vocabulary) -> (Vec<Self>, Vec<Self>) {
         let class = |class| vocabulary.object_name(class).unwrap_or("?").to_owned();
         let detections = result
             .detections
@@ -115,6 +115,11 @@ impl Sighting {
             })
             .collect();
         (detections, triplets)
+    }
+
+    /// The best score that `others` give the same thing in the same place; `None` where they have none.
+    pub(crate) fn best_of(&self, others: &[Self], iou: f32) -> Option<f32> {
+        others.iter().filter(|o| self.is_same(o, iou)).map(|o| o.score).filter(|s| !s.is_nan()).reduce(f32::max)
     }
 
     /// Whether both are the same thing in the same place: every box over `iou`.
@@ -144,7 +149,7 @@ impl Default for Share {
 
 impl Share {
     /// Counts `count` more, of which `found` were found.
-    pub(super) fn add(&mut self, count: usize, found: usize) {
+    pub(crate) fn add(&mut self, count: usize, found: usize) {
         self.count += count;
         self.found += found;
         self.share = if self.count == 0 { 1.0 } else { self.found as f64 / self.count as f64 };
@@ -180,8 +185,7 @@ pub fn missing(
 ) -> (usize, Vec<Missed>) {
     let counted = || findings.iter().filter(|f| f.score > score);
     let missed = counted().filter_map(|f| {
-        let counterparts = others.iter().filter(|o| f.is_same(o, iou)).map(|o| o.score);
-        let best = counterparts.filter(|s| !s.is_nan()).reduce(f32::max);
+        let best = f.best_of(others, iou);
         let lacks = !best.is_some_and(|best| best > other_score);
         lacks.then(|| Missed {
             image: image.to_owned(),

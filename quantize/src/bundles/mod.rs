@@ -3,13 +3,13 @@
 //! Both go through the runtime's own pipeline: detector, pairs, head, fusion. [`crate::compare`] compares single graphs instead.
 
 mod error;
-mod folder;
+pub(crate) mod folder;
 mod images;
 mod matching;
 mod pages;
 mod pictures;
 mod report;
-mod tables;
+pub(crate) mod tables;
 mod times;
 
 use std::path::{Path, PathBuf};
@@ -55,14 +55,14 @@ pub struct BundlesJob {
 }
 
 /// A bundle that is ready to run.
-struct Ready<'a> {
+pub(crate) struct Ready<'a> {
     path: &'a Path,
-    pipeline: HoiPipeline,
+    pub pipeline: HoiPipeline,
     summary: BundleSummary,
 }
 
 impl<'a> Ready<'a> {
-    fn load(path: &'a Path, engine: &dyn Engine) -> Result<Self, BundlesError> {
+    pub fn load(path: &'a Path, engine: &dyn Engine) -> Result<Self, BundlesError> {
         let bundle = ModelBundle::load(path)?;
         let summary = BundleSummary::new(path, bundle.manifest());
         let pipeline = HoiPipeline::new(&bundle, engine)
@@ -70,7 +70,7 @@ impl<'a> Ready<'a> {
         Ok(Self { path, pipeline, summary })
     }
 
-    fn run(&self, frame: &Frame, image: &Path) -> Result<FrameResult, BundlesError> {
+    pub fn run(&self, frame: &Frame, image: &Path) -> Result<FrameResult, BundlesError> {
         self.pipeline.run(frame).map_err(|source| BundlesError::Run {
             bundle: self.path.to_owned(),
             image: image.to_owned(),
@@ -150,7 +150,8 @@ pub fn run(
         warnings,
     };
     if let Some(folder) = folder {
-        folder.write(&report, drawn.unwrap_or_default())?;
+        let files = pages::files(&report, drawn.unwrap_or_default()).map_err(|e| folder.failed(e))?;
+        folder.write(files)?;
     }
     Ok(report)
 }

@@ -1,6 +1,9 @@
 //! The report as text, Markdown and HTML.
 
 use std::fmt::{self, Write as _};
+use std::io::{self, Cursor};
+
+use image::{ImageFormat, RgbImage};
 
 use super::report::{BundleSummary, BundlesReport};
 use super::tables::{escape, tables};
@@ -51,8 +54,25 @@ impl fmt::Display for BundlesReport {
     }
 }
 
+/// All files of the report, by name.
+pub(super) fn files(report: &BundlesReport, pictures: Vec<(String, RgbImage)>) -> io::Result<Vec<(String, Vec<u8>)>> {
+    let mut json = serde_json::to_vec_pretty(report)?;
+    json.push(b'\n');
+    let mut files = vec![
+        ("report.json".to_owned(), json),
+        ("report.md".to_owned(), markdown(report).into_bytes()),
+        ("report.html".to_owned(), html(report).into_bytes()),
+    ];
+    for (name, picture) in pictures {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, ImageFormat::Png).map_err(io::Error::other)?;
+        files.push((name, bytes.into_inner()));
+    }
+    Ok(files)
+}
+
 /// `report.md`.
-pub(super) fn markdown(report: &BundlesReport) -> String {
+fn markdown(report: &BundlesReport) -> String {
     let mut out = format!("# {} and {}\n\n", report.a.name, report.b.name);
     for (name, fact) in facts(report) {
         let _ = writeln!(out, "- {name}: {fact}");
@@ -76,7 +96,7 @@ pub(super) fn markdown(report: &BundlesReport) -> String {
 }
 
 /// `report.html`.
-pub(super) fn html(report: &BundlesReport) -> String {
+fn html(report: &BundlesReport) -> String {
     let title = escape(&format!("{} and {}", report.a.name, report.b.name));
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

@@ -7,8 +7,11 @@ use super::matching::{Missed, Share};
 use super::report::{BundlesReport, TwoWays};
 use super::times::StageTimes;
 
+/// Columns that hold words, beside the first.
+const WORDS: &[&str] = &["what", "which", "operator", "is"];
+
 /// A table of texts.
-pub(super) struct Table {
+pub(crate) struct Table {
     pub title: String,
     pub columns: Vec<&'static str>,
     pub rows: Vec<Vec<String>>,
@@ -99,7 +102,7 @@ fn ratio(ratio: Option<f64>) -> String {
 impl Table {
     /// Whether a column holds words, which stand at the left.
     fn is_text(&self, column: usize) -> bool {
-        column == 0 || self.columns.get(column) == Some(&"what")
+        column == 0 || self.columns.get(column).is_some_and(|name| WORDS.contains(name))
     }
 
     /// As Markdown, without the title.

@@ -97,6 +97,11 @@ pub enum Warning {
     AllGrey,
     /// Statistics without the names of their images.
     ImagesUnknown,
+    /// Too few images beside those of calibration to judge on.
+    JudgedOnCalibration {
+        /// How many there are.
+        others: usize,
+    },
     /// A tensor that never was anything but 0.
     OnlyZero {
         /// The tensor.
@@ -126,6 +131,10 @@ impl std::fmt::Display for Warning {
             Self::ImagesUnknown => {
                 f.write_str("the statistics do not say which images they are of, so the new bundle does not, either")
             }
+            Self::JudgedOnCalibration { others } => write!(
+                f,
+                "only {others} images are known to be none of calibration's: layers were judged on calibration's as well, which flatters"
+            ),
             Self::OnlyZero { tensor } => {
                 write!(f, "`{tensor}` never was anything but 0 on the calibration images; its scale is a guess")
             }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use hoi_runtime::bundle::BundleError;
 use hoi_runtime::engine::EngineError;
 
+use crate::bundles::BundlesError;
 use crate::calibrate::CalibrateError;
 use crate::onnx::OnnxError;
 use crate::qdq::QdqError;
@@ -43,7 +44,7 @@ pub enum Int8Error {
     Engine {
         /// The graph's file.
         file: String,
-        /// `original`, `cleaned` or `quantized`.
+        /// `original`, `cleaned`, `quantized` or `layer by layer`.
         which: &'static str,
         /// The engine's error.
         source: EngineError,
@@ -51,6 +52,27 @@ pub enum Int8Error {
     /// Calibration failed.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),
+    /// The report cannot be written, or a bundle does not run on the images by which layers are judged.
+    #[error(transparent)]
+    Bundles(#[from] BundlesError),
+    /// The float bundle finds nothing that could be lost.
+    #[error(
+        "the float bundle finds no triplet over {score} on the {images} images that layers are judged on: give others, or more (--images)"
+    )]
+    NoTriplets {
+        /// How many images.
+        images: usize,
+        /// Triplets count over this score.
+        score: f32,
+    },
+    /// No choice of layers that keeps enough.
+    #[error("--max-drop {max_drop}: with all layers but one in float still {lost:.1} % of the float triplets are lost")]
+    DropNotMet {
+        /// What was asked for, in percent.
+        max_drop: f64,
+        /// What is lost, in percent.
+        lost: f64,
+    },
     /// A text of the bundle cannot be read.
     #[error("{}", path.display())]
     Text {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use hoi_runtime::bundle::{BundleParts, MANIFEST};
 
+use super::mixed::Mixed;
 use super::{Int8Error, Int8Job, PRECISION};
 use crate::calibrate::Statistics;
 use crate::qdq::Written;
@@ -48,6 +49,18 @@ pub(super) fn describe(parts: &mut BundleParts, job: &Int8Job, file: &str, stati
             tensor.clone_from(dequantized);
         }
     }
+}
+
+/// Notes which layers mixed precision left in float, as options that do the same.
+pub(super) fn describe_mixed(parts: &mut BundleParts, file: &str, mixed: Option<&Mixed>) {
+    let Some(Mixed { max_drop: Some(max_drop), kept, after, images, .. }) = mixed else { return };
+    let options = if kept.is_empty() { String::new() } else { format!(" by `--keep-float {}`", kept.join(" ")) };
+    parts.manifest.notes.push(format!(
+        "{file}: {} layers stay float for --max-drop {max_drop}{options}; {:.1} % of {} triplets are lost on {images} images.",
+        kept.len(),
+        after.lost,
+        after.triplets.count
+    ));
 }
 
 /// Adds the card and its pictures, which no manifest needs to list.
