@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::load_bundle;
 use crate::bundle::{Manifest, ModelBundle};
-use crate::engine::{Engine, GraphRequest, IntegerReport, Model, TractEngine, display_shape};
+use crate::engine::{Engine, GraphRequest, Halves, IntegerReport, Model, TractEngine, display_shape};
 use crate::pipeline::HoiPipeline;
 
 #[derive(Args)]
@@ -36,7 +36,7 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         let tensors: serde_json::Map<String, serde_json::Value> = graphs
             .iter()
             .map(|(file, m)| {
-                (file.clone(), json!({"inputs": m.inputs(), "outputs": m.outputs(), "integers": m.integers()}))
+                (file.clone(), json!({"inputs": m.inputs(), "outputs": m.outputs(), "integers": m.integers(), "halves": m.halves()}))
             })
             .collect();
         let all = json!({
@@ -55,6 +55,11 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         }
         if let Some(report) = model.integers() {
             write_integers(&mut out, report)?;
+        }
+        match model.halves() {
+            Some(Halves::Native) => writeln!(out, "  in f16")?,
+            Some(Halves::Widened) => writeln!(out, "  in f32, though it says f16: the CPU has no FP16 arithmetic")?,
+            None => {}
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,11 +1,13 @@
 //! The engine that runs ONNX graphs: a trait, and [`TractEngine`]. Only this module names tract.
 
+mod halves;
 mod integer;
 mod tract;
 
 use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
+pub use halves::{Halves, cpu_has_halves};
 pub use integer::{IntegerReport, kernels as integer_kernels};
 pub use tract::TractEngine;
 
@@ -140,6 +142,11 @@ pub trait Model: Send + Sync {
 
     /// What of the graph is computed in integers; `None` for a graph that is not quantized.
     fn integers(&self) -> Option<&IntegerReport> {
+        None
+    }
+
+    /// How a graph that says f16 is computed; `None` for one that does not. Weights stored as f16 behind a Cast do not count.
+    fn halves(&self) -> Option<Halves> {
         None
     }
 

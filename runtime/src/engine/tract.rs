@@ -7,6 +7,7 @@ use tract_onnx::prelude::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimLike, Factoid, ToDim, expand};
 
+use super::halves::{Halves, arrange, cpu_has_halves};
 use super::integer::kernels::best;
 use super::integer::{IntegerPart, IntegerReport, Part, fold_constants, take_out, wrong_scale};
 use super::{Dim, ElementType, Engine, EngineError, GraphRequest, Model, Tensor, TensorSpec, display_shape};
@@ -16,6 +17,7 @@ use super::{Dim, ElementType, Engine, EngineError, GraphRequest, Model, Tensor, 
 pub struct TractEngine {
     executor: Executor,
     threads: usize,
+    native_halves: bool,
 }
 
 impl TractEngine {
@@ -23,7 +25,13 @@ impl TractEngine {
     pub fn new(threads: usize) -> Self {
         let threads = threads.max(1);
         let executor = if threads == 1 { Executor::SingleThread } else { Executor::multithread(threads) };
-        Self { executor, threads }
+        Self { executor, threads, native_halves: cpu_has_halves() }
+    }
+
+    /// Whether graphs in f16 are computed in f16; otherwise in f32. As [`cpu_has_halves`] says unless chosen here.
+    #[must_use]
+    pub fn with_native_halves(self, native_halves: bool) -> Self {
+        Self { native_halves, ..self }
     }
 }
 
@@ -62,13 +70,13 @@ impl Engine for TractEngine {
 
     fn load(&self, onnx: &[u8], request: &GraphRequest) -> Result<Box<dyn Model>, EngineError> {
         guarded(
-            || load(onnx, request, self.executor.clone()).map(|m| Box::new(m) as Box<dyn Model>),
+            || load(onnx, request, self).map(|m| Box::new(m) as Box<dyn Model>),
             |reason| EngineError::Parse { reason },
         )
     }
 }
 
-fn load(onnx: &[u8], request: &GraphRequest, executor: Executor) -> Result<TractModel, EngineError> {
+fn load(onnx: &[u8], request: &GraphRequest, engine: &TractEngine) -> Result<TractModel, EngineError> {
     let parse = |e: TractError| EngineError::Parse { reason: format!("{e:#}") };
     // Shapes noted for tensors inside the graph may name a batch dimension that the request fixes; tract infers them anyway.
     // Read from memory, a graph has no folder: tract refuses one that keeps tensors in other files.
@@ -79,12 +87,12 @@ fn load(onnx: &[u8], request: &GraphRequest, executor: Executor) -> Result<Tract
     }
     let mut left = model.clone();
     let Some((parts, mut report)) = take_out(&mut left, &request.outputs) else {
-        return prepare(framework.model_for_proto_model(&model).map_err(parse)?, request, executor);
+        return prepare(framework.model_for_proto_model(&model).map_err(parse)?, request, engine);
     };
     report.kernels = best().name();
     let fused = framework.model_for_proto_model(&left).map_err(parse).and_then(|mut graph| {
         place(&mut graph, parts)?;
-        prepare(graph, request, executor.clone())
+        prepare(graph, request, engine)
     });
     match fused {
         Ok(fused) => Ok(TractModel { integers: Some(report), ..fused }),
@@ -93,7 +101,7 @@ fn load(onnx: &[u8], request: &GraphRequest, executor: Executor) -> Result<Tract
             if let Some(graph) = &mut model.graph {
                 fold_constants(graph);
             }
-            let plain = prepare(framework.model_for_proto_model(&model).map_err(parse)?, request, executor)?;
+            let plain = prepare(framework.model_for_proto_model(&model).map_err(parse)?, request, engine)?;
             report.all_in_float(&reason);
             Ok(TractModel { integers: Some(report), ..plain })
         }
@@ -110,7 +118,7 @@ fn place(graph: &mut InferenceModel, parts: Vec<Part>) -> Result<(), EngineError
     Ok(())
 }
 
-fn prepare(mut graph: InferenceModel, request: &GraphRequest, executor: Executor) -> Result<TractModel, EngineError> {
+fn prepare(mut graph: InferenceModel, request: &GraphRequest, engine: &TractEngine) -> Result<TractModel, EngineError> {
     let parse = |e: TractError| EngineError::Parse { reason: format!("{e:#}") };
     let optimize = |e: TractError| EngineError::Optimize { reason: format!("{e:#}") };
     if graph.output_outlets().map_err(parse)?.is_empty() {
@@ -145,14 +153,16 @@ fn prepare(mut graph: InferenceModel, request: &GraphRequest, executor: Executor
     let input_names: Vec<String> =
         graph.input_outlets().map_err(parse)?.iter().map(|o| graph.node(o.node).name.clone()).collect();
 
-    let typed = graph.into_typed().map_err(optimize)?.into_decluttered().map_err(optimize)?;
+    let mut typed = graph.into_typed().map_err(optimize)?.into_decluttered().map_err(optimize)?;
     refuse_nan(&typed)?;
+    let halves = arrange(&mut typed, engine.native_halves).map_err(optimize)?;
     let inputs = describe(&typed, typed.input_outlets().map_err(optimize)?, &input_names)?;
     let outputs = describe(&typed, typed.output_outlets().map_err(optimize)?, &output_names)?;
     let mut optimized = typed;
     optimized.optimize().map_err(optimize)?;
     let plan = optimized.into_runnable().map_err(optimize)?;
-    Ok(TractModel { plan, inputs, outputs, executor, integers: None })
+    let executor = engine.executor.clone();
+    Ok(TractModel { plan, inputs, outputs, executor, integers: None, halves })
 }
 
 /// Orders the graph's inputs as requested and fixes their shapes, after a check against what the graph declares.
@@ -278,6 +288,7 @@ struct TractModel {
     outputs: Vec<TensorSpec>,
     executor: Executor,
     integers: Option<IntegerReport>,
+    halves: Option<Halves>,
 }
 
 impl TractModel {
@@ -342,6 +353,10 @@ impl Model for TractModel {
 
     fn integers(&self) -> Option<&IntegerReport> {
         self.integers.as_ref()
+    }
+
+    fn halves(&self) -> Option<Halves> {
+        self.halves
     }
 
     fn run(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, EngineError> {
