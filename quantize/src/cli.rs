@@ -27,6 +27,8 @@ pub enum Command {
     ///
     /// Outputs are compared element by element, so a network that ends in a sorted list (the DETR families) differs wherever two
     /// entries change places: judge such a one by its detections, and raise --tolerance.
+    ///
+    /// With --native the graph computes in f16 as well, and the comparison does, which takes its time on a CPU without FP16 arithmetic.
     Fp16(Fp16),
     /// Quantize the detector of a bundle to INT8, calibrated on images
     ///
@@ -60,6 +62,9 @@ pub struct Fp16 {
     /// Print the report as one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Compute in f16: for CPUs with FP16 arithmetic (Cortex-A55, A76 and later); on others the runtime computes such a graph in f32
+    #[arg(long)]
+    native: bool,
     /// Seed of the random inputs
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
@@ -74,12 +79,12 @@ pub struct Fp16 {
 impl Fp16 {
     /// The job that the arguments describe.
     pub fn job(self) -> Fp16Job {
-        let Self { input, output, report, json: _, seed, input_range, tolerance } = self;
+        let Self { input, output, report, json: _, native, seed, input_range, tolerance } = self;
         let mut inputs = RandomInputs { seed, ..RandomInputs::default() };
         if let [low, high] = input_range[..] {
             inputs.range = [low, high];
         }
-        Fp16Job { input, output, report, inputs, tolerance }
+        Fp16Job { input, output, report, inputs, tolerance, native }
     }
 }
 

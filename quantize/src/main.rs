@@ -56,7 +56,9 @@ fn is_usage(error: &anyhow::Error) -> bool {
 fn convert_to_fp16(arguments: cli::Fp16) -> anyhow::Result<()> {
     let json = arguments.json;
     let job = arguments.job();
-    let report = fp16::run(&job, &TractEngine::new(1))?;
+    // What is native is judged as such, whatever this CPU has.
+    let engine = TractEngine::new(1).with_native_halves(job.native);
+    let report = fp16::run(&job, &engine)?;
     let mut out = std::io::stdout().lock();
     if json {
         writeln!(out, "{}", serde_json::to_string(&report)?)?;

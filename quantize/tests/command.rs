@@ -116,6 +116,7 @@ fn the_json_report() {
             "bytes_before",
             "comparison",
             "input",
+            "native",
             "output",
             "schema",
             "tensors",
@@ -138,6 +139,23 @@ fn the_json_report() {
     assert_eq!(sorted(&report["comparison"]["outputs"][0]), "elements max_abs name non_finite_mismatches range");
     let difference = report["comparison"]["outputs"][0]["max_abs"].as_f64().unwrap();
     assert!(difference > 0.0 && difference < 0.02, "{difference}");
+}
+
+#[test]
+fn a_graph_that_computes_in_f16() {
+    let folder = folder(&onnx::to_bytes(&linear()).unwrap());
+    let output = quantize(folder.path(), &["fp16", "in.onnx", "out.onnx", "--native"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("computes in f16"), "{}", stdout(&output));
+    let model = onnx::read(&folder.path().join("out.onnx")).unwrap();
+    let nodes = model.graph.unwrap().node;
+    let casts = nodes.iter().filter(|n| n.op() == "Cast").count();
+    assert_eq!((nodes[0].op(), nodes[nodes.len() - 1].op(), casts), ("Cast", "Cast", 2), "at the borders only");
+    // It holds casts that --native would only double; what it computes stays the same.
+    let output = quantize(folder.path(), &["fp16", "out.onnx", "again.onnx", "--native", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&report["native"], report["tensors"]["converted"].as_array().unwrap().len()), (&true.into(), 0));
 }
 
 #[test]
@@ -233,9 +251,17 @@ fn help_names_every_option() {
     let output = quantize(folder.path(), &["fp16", "--help"]);
     assert!(output.status.success());
     let said = stdout(&output);
-    for option in
-        ["<INPUT>", "<OUTPUT>", "--report", "--json", "--seed", "--input-range", "--tolerance", "[default: 0.02]"]
-    {
+    for option in [
+        "<INPUT>",
+        "<OUTPUT>",
+        "--report",
+        "--json",
+        "--native",
+        "--seed",
+        "--input-range",
+        "--tolerance",
+        "[default: 0.02]",
+    ] {
         assert!(said.contains(option), "`{option}` in:\n{said}");
     }
 }

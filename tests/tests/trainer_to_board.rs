@@ -66,6 +66,7 @@ fn a_head_says_the_same_from_libtorch_to_the_board() {
         report: None,
         inputs: RandomInputs::default(),
         tolerance: DEFAULT_TOLERANCE,
+        native: false,
     };
     let report = hoi_quantize::fp16::run(&job, &TractEngine::default()).unwrap();
     assert!(report.within_tolerance && report.bytes_after * 100 < report.bytes_before * 60);

@@ -1,10 +1,14 @@
-//! f16-stored weights that run at f32 speed everywhere.
+//! f16-stored weights that run at f32 speed everywhere, and graphs that compute in f16.
 //!
 //! A graph whose weights are f16 constants, each behind a Cast to f32, is about half as large; engines fold the casts while loading, so that
 //! nothing is computed in f16. What is lost is the rounding of the weights (11 significant bits), which is measured by running the graph
 //! before and after.
+//!
+//! A graph that computes in f16 is for CPUs with FP16 arithmetic; where there is none the runtime computes it in f32, while other engines
+//! may be very slow.
 
 mod convert;
+mod native;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +16,7 @@ use std::path::{Path, PathBuf};
 use hoi_runtime::engine::Engine;
 
 pub use convert::{Conversion, ConvertedTensor, KeepReason, KeptTensor, LEAST_ELEMENTS, convert};
+pub use native::{NativeError, compute_in_halves};
 pub use report::{Fp16Report, REPORT_SCHEMA};
 
 use crate::compare::{CompareError, RandomInputs, compare};
@@ -36,6 +41,8 @@ pub struct Fp16Job {
     pub inputs: RandomInputs,
     /// Largest allowed difference of an output, as a share of its range.
     pub tolerance: f64,
+    /// Whether the graph is to compute in f16; otherwise only its weights are stored so.
+    pub native: bool,
 }
 
 /// Why a file was not converted.
@@ -67,6 +74,14 @@ pub enum Fp16Error {
         path: PathBuf,
         /// Its operator set.
         version: i64,
+    },
+    /// The graph cannot compute in f16.
+    #[error("{}", path.display())]
+    Native {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: NativeError,
     },
     /// The two graphs could not be run side by side.
     #[error("comparing before and after")]
@@ -116,8 +131,13 @@ pub fn run(job: &Fp16Job, engine: &dyn Engine) -> Result<Fp16Report, Fp16Error> 
     if version < OLDEST_OPSET {
         return Err(Fp16Error::OldOpset { path: job.input.clone(), version });
     }
-    let tensors = convert(&mut model, LEAST_ELEMENTS);
-    let after = if tensors.converted.is_empty() {
+    let tensors = if job.native {
+        let path = || job.input.clone();
+        compute_in_halves(&mut model).map_err(|source| Fp16Error::Native { path: path(), source })?
+    } else {
+        convert(&mut model, LEAST_ELEMENTS)
+    };
+    let after = if tensors.converted.is_empty() && !job.native {
         before.clone()
     } else {
         onnx::to_bytes(&model).map_err(|source| Fp16Error::Encode { source })?
@@ -132,6 +152,7 @@ pub fn run(job: &Fp16Job, engine: &dyn Engine) -> Result<Fp16Report, Fp16Error> 
         bytes_before: before.len(),
         bytes_after: after.len(),
         tolerance: job.tolerance,
+        native: job.native,
         tensors,
         comparison,
     };
@@ -175,5 +196,7 @@ fn refuse_same_file(first: &Path, second: &Path) -> Result<(), Fp16Error> {
     Ok(())
 }
 
+#[cfg(test)]
+mod native_tests;
 #[cfg(test)]
 mod tests;

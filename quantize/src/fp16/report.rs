@@ -28,6 +28,8 @@ pub struct Fp16Report {
     pub bytes_after: usize,
     /// Largest allowed difference of an output, as a share of its range.
     pub tolerance: f64,
+    /// Whether the result computes in f16.
+    pub native: bool,
     /// What became of each tensor.
     pub tensors: Conversion,
     /// What the outputs say.
@@ -42,7 +44,9 @@ impl std::fmt::Display for Fp16Report {
         let elements: usize = converted.iter().map(|t| t.elements).sum();
         let already = if *already_f16 > 0 { format!(", {already_f16} were f16 before") } else { String::new() };
         writeln!(f, "converted  {} tensors, {elements} elements{already}", converted.len())?;
-        if converted.is_empty() {
+        if self.native {
+            writeln!(f, "           computes in f16: for CPUs with FP16 arithmetic")?;
+        } else if converted.is_empty() {
             writeln!(f, "           nothing to do: no tensor is left that f16 would make smaller")?;
         }
         let small = kept.iter().filter(|t| t.reason == KeepReason::TooSmall);

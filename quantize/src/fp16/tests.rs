@@ -281,6 +281,7 @@ fn a_real_detector_halves() {
         report: None,
         inputs: RandomInputs { draws: 1, ..RandomInputs::default() },
         tolerance: 0.005,
+        native: false,
     };
     let report = run(&job, &TractEngine::new(1)).unwrap();
     assert!(report.within_tolerance, "{report}");
@@ -307,6 +308,7 @@ fn an_operator_set_without_numbered_casts_is_refused() {
         report: None,
         inputs: RandomInputs::default(),
         tolerance: DEFAULT_TOLERANCE,
+        native: false,
     };
     let error = run(&job, &TractEngine::new(1)).unwrap_err();
     assert!(matches!(error, Fp16Error::OldOpset { version: 5, .. }), "{error}");
