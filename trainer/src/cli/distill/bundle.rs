@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use hoi_quantize::fp16::{LEAST_ELEMENTS, convert};
+use hoi_quantize::int8::CALIBRATION_LIST;
 use hoi_quantize::onnx::to_bytes;
 use hoi_runtime::bundle::{BundleParts, HeadSpec, ModelBundle, TrainingRecord, sha256_hex, write_bundle};
 use hoi_runtime::fusion::{FusionSpec, TripletNms};
@@ -167,9 +168,12 @@ impl EdgeBundle<'_> {
         });
         manifest.accuracy.clear();
         manifest.evaluation = BTreeMap::from([("stanford40".to_owned(), evaluation_table())]);
-        manifest.notes = part.notes;
-        let networks = [manifest.detector.file.clone(), HEAD_FILE.to_owned()];
-        parts.files.retain(|name, _| networks.contains(name));
+        // What was done to the detector, and with which pictures, still holds.
+        let of_detector = format!("{}:", manifest.detector.file);
+        manifest.notes.retain(|note| note.starts_with(&of_detector));
+        manifest.notes.extend(part.notes);
+        let kept = [manifest.detector.file.as_str(), HEAD_FILE, CALIBRATION_LIST].map(str::to_owned);
+        parts.files.retain(|name, _| kept.contains(name));
         write_bundle(folder, parts).context("writing the bundle")
     }
 }
