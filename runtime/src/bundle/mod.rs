@@ -160,7 +160,7 @@ impl ModelBundle {
     }
 
     /// What runs by default: of the bundles that are part of the program, the one that is fastest on this CPU. That is `nano-int8` where
-    /// [`best`](crate::engine::integer_kernels::best) finds kernels for the CPU's vector instructions, `nano` elsewhere.
+    /// [`best`] finds kernels for the CPU's vector instructions, `nano` elsewhere.
     ///
     /// # Errors
     /// [`BundleError`] if the program was built with a bundle that does not fit it.
