@@ -82,7 +82,7 @@ impl BoxedPictures {
     /// Reads a picture.
     ///
     /// # Errors
-    /// As [`open_annotated`].
+    /// [`DatasetError`] naming the file when it is missing, cannot be decoded, or has another size than its annotation says.
     pub fn open(&self, index: usize) -> Result<RgbImage, DatasetError> {
         let BoxedPicture { file, size, .. } = &self.pictures[index];
         open_annotated(&self.images, file, *size)
