@@ -12,15 +12,14 @@ use hoi_runtime::preprocess::ResizeRule;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::distill::{LearnedPart, ask_teachers, tapped, with_second_backbone};
+use super::distill::{Kept, LearnedPart, ViewReading, ask_teachers, tapped, with_second_backbone};
 use super::run::{RunArguments, command_line, result_line, write_result};
 use crate::dataset::stanford40::{ACTIONS, ActionSplit, Stanford40};
 use crate::eval::stanford40::action_precisions;
 use crate::system::edge::{
     TeacherAnswers, TuneConfig, TuneLook, TuneModel, TuneReader, View, read_tune_looks, views, write_tune_looks,
 };
-use crate::system::run::{RunConfig, RunIdentity, RunOptions, Schedule, Trainer, progress_bar};
-use crate::system::weakly_hoi::in_order;
+use crate::system::run::{RunConfig, RunIdentity, RunOptions, Schedule, Trainer};
 
 /// The tuned network in a run's folder.
 pub(super) const TUNED_FILE: &str = "backbone.safetensors";
@@ -126,6 +125,9 @@ impl TuneArguments {
         // What the network's picture is resized from.
         let [_, _, height, width] = base.manifest().detector.input.shape;
         let input = [height, width];
+        let second = folder.join("second");
+        // What the detector's graph does not take is known before the photos are read.
+        with_second_backbone(&base, file, self.second_side.into(), &second)?;
         let mut fit = self.read(ActionSplit::Fit, "fit", &views(self.crops), input, &sha256)?;
         let held_views = match self.learn {
             LearnedPart::Fit => vec![View::Plain],
@@ -203,7 +205,7 @@ impl TuneArguments {
             "seconds": {"read": seconds, "train": training, "all": began.elapsed().as_secs_f64()}, "epochs": log, "command": command,
         });
         crate::export::write_beside(&folder.join(ABOUT_FILE), &serde_json::to_vec_pretty(&about)?)?;
-        let (second, taps) = with_second_backbone(&base, &folder, self.second_side.into(), &folder.join("second"))?;
+        let (second, taps) = with_second_backbone(&base, &folder, self.second_side.into(), &second)?;
         let bundle = tapped(&second, &taps, None, &folder.join("bundle"))?;
         write_result(&folder, &result)?;
         let mut out = std::io::stdout().lock();
@@ -245,49 +247,48 @@ impl TuneArguments {
         sha256: &str,
     ) -> anyhow::Result<(Stanford40, Vec<Vec<TuneLook>>)> {
         let set = Stanford40::load(&self.stanford40, split).context("reading Stanford-40")?;
-        let mut all = Vec::with_capacity(views.len());
         let side = usize::from(self.second_side);
-        for view in views {
-            let count = set.photos.len();
-            let key = format!(
-                "backbone {sha256}, last {} blocks apart; {side} pixels of {input:?}; {name}, {count} photos, {}",
-                self.blocks,
-                view.name()
-            );
-            let folder = self.cache.as_ref().map(|cache| cache.join(format!("tune-{name}-{}", view.name())));
-            if let Some(folder) = &folder {
-                std::fs::create_dir_all(folder)
-                    .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-                if let Some(read) = read_tune_looks(folder, &key).context("reading the cache of photos")? {
-                    all.push(read);
-                    continue;
-                }
-            }
-            let progress = progress_bar();
-            progress.set_length(count as u64);
-            progress.set_message(format!("reading {name}, {}", view.name()));
-            let mut looks = Vec::with_capacity(count);
-            in_order(
-                count,
-                self.run.loader_threads(),
-                || Ok(TuneReader::load(&self.second_backbone, self.blocks, input, side)?),
-                |reader, index| {
-                    let photo = &set.photos[index];
-                    let read = reader.read(index as u64, &set.open(index)?, &photo.person, *view);
-                    read.with_context(|| format!("reading {}", photo.name))
-                },
-                |_, look| {
-                    looks.push(look);
-                    progress.inc(1);
-                    anyhow::Ok(())
-                },
-            )?;
-            progress.finish_and_clear();
-            if let Some(folder) = &folder {
-                write_tune_looks(folder, &key, &looks).context("writing the cache of photos")?;
-            }
-            all.push(looks);
-        }
+        let how = format!("backbone {sha256}, last {} blocks apart; {side} pixels of {input:?}", self.blocks);
+        let reading = ViewReading {
+            name,
+            prefix: "tune-",
+            count: set.photos.len(),
+            threads: self.run.loader_threads(),
+            cache: self.cache.as_deref(),
+        };
+        let all = reading.read(
+            views,
+            &how,
+            &Kept { read: read_tune_looks, write: write_tune_looks },
+            || Ok(TuneReader::load(&self.second_backbone, self.blocks, input, side)?),
+            |reader, index, view| {
+                let photo = &set.photos[index];
+                let read = reader.read(index as u64, &set.open(index)?, &photo.person, view);
+                read.with_context(|| format!("reading {}", photo.name))
+            },
+        )?;
         Ok((set, all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_says_where_its_network_comes_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let about = folder.path().join(ABOUT_FILE);
+        assert!(TunedBackbone::read(&about).unwrap().is_none(), "no folder");
+        let error = TunedBackbone::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("no finished run of `hoi-train tune`"), "{error}");
+        std::fs::write(
+            &about,
+            r#"{"from": "a.onnx", "from_sha256": "00", "data": "photos", "command": "hoi-train tune"}"#,
+        )
+        .unwrap();
+        assert_eq!(TunedBackbone::read(folder.path()).unwrap().unwrap().data, "photos");
+        std::fs::write(&about, r#"{"from": "a.onnx"}"#).unwrap();
+        assert!(TunedBackbone::read(folder.path()).unwrap_err().to_string().contains("is damaged"));
     }
 }

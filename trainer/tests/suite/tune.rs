@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use hoi_runtime::bundle::ModelBundle;
 use hoi_runtime::geometry::BBox;
-use hoi_trainer::network::efficientnet_lite::{BatchNorm, EfficientNetLite, EfficientNetLiteConfig, Variant};
+use hoi_trainer::network::efficientnet_lite::{BatchNorm, EfficientNetLite, Variant};
 use hoi_trainer::system::edge::{
     TuneConfig, TuneError, TuneLook, TuneModel, TuneReader, View, read_tune_looks, views, write_tune_looks,
 };
@@ -13,28 +14,19 @@ use indicatif::ProgressBar;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
+use crate::command::{hoi_train, path, text};
 use crate::efficientnet_lite::reference_network;
 use crate::network::largest_difference;
+use crate::weakly_photos::{backbone, stanford40};
 
 const SIDE: usize = 64;
 
 /// An EfficientNet-Lite0 without training, as a file.
 fn untrained(folder: &Path) -> PathBuf {
     tch::manual_seed(3);
-    let store = VarStore::new(Device::Cpu);
-    let config = EfficientNetLiteConfig {
-        norm: BatchNorm::Folded,
-        classes: Some(3),
-        ..EfficientNetLiteConfig::of(Variant::Lite0)
-    };
-    let _network = EfficientNetLite::new(&store.root(), &config);
-    let path = folder.join("lite0.safetensors");
-    let variables: Vec<(String, Tensor)> = store.variables().into_iter().collect();
-    Tensor::write_safetensors(&variables, &path).unwrap();
-    path
+    backbone(folder)
 }
 
 /// A person in red, or in blue, on a grey ground.
@@ -165,4 +157,36 @@ fn what_cannot_be_tuned_is_refused() {
     assert!(error.contains("multiple of 32"), "{error}");
     std::fs::write(&file, "no weights").unwrap();
     assert!(TuneReader::load(&file, 1, [64, 64], 64).is_err());
+}
+
+#[test]
+fn a_run_leaves_a_bundle_that_looks_through_the_tuned_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (file, root, out) = (untrained(folder.path()), at("stanford40"), at("run"));
+    stanford40(&root);
+    let cache = at("cache");
+    let tune = |base: &str, out: &Path| {
+        let own = ["--second-side", "64", "--crops", "0", "--epochs", "1", "--cache", path(&cache), "--json"];
+        let named = ["--stanford40", path(&root), "--second-backbone", path(&file), "--base", base, "--out", path(out)];
+        hoi_train(&[&["tune"][..], &named, &own].concat())
+    };
+    let done = tune("builtin:nano", &out);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert!(text(&done.stdout).contains("held_out"));
+    let bundle = ModelBundle::load(&out.join("bundle")).unwrap();
+    let manifest = bundle.manifest();
+    let taps: Vec<&str> = manifest.detector.taps.values().map(String::as_str).collect();
+    assert_eq!(
+        taps,
+        ["second_backbone._blocks.11._bn0.out", "second_backbone._blocks.15._bn1.out", "second_backbone.map"]
+    );
+    let record = manifest.training.iter().find(|record| record.part == "second_backbone").unwrap();
+    assert!(record.data.contains("the last 2 blocks, on 8 photos of four fifths of"), "{}", record.data);
+
+    // A detector that has a second backbone already is refused before a photo is read.
+    std::fs::remove_dir_all(&cache).unwrap();
+    let refused = tune(path(&out.join("bundle")), &at("other"));
+    assert!(text(&refused.stderr).contains("second_backbone."), "{}", text(&refused.stderr));
+    assert!(!cache.exists());
 }

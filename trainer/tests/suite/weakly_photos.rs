@@ -29,7 +29,7 @@ pub fn text_encoder() -> Option<PathBuf> {
 }
 
 /// A Lite0 with random weights, as a file.
-fn backbone(folder: &Path) -> PathBuf {
+pub fn backbone(folder: &Path) -> PathBuf {
     let file = folder.join("lite0.safetensors");
     let config = EfficientNetLiteConfig { norm: BatchNorm::Frozen, ..EfficientNetLiteConfig::of(Variant::Lite0) };
     let store = nn::VarStore::new(Device::Cpu);
@@ -137,7 +137,7 @@ fn folders_become_a_bundle() {
 }
 
 /// Ten photos of two actions to learn from, two to score on.
-fn stanford40(root: &Path) -> Vec<String> {
+pub fn stanford40(root: &Path) -> Vec<String> {
     std::fs::create_dir_all(root.join("images")).unwrap();
     std::fs::create_dir_all(root.join("splits")).unwrap();
     let mut rows = Vec::new();

@@ -18,6 +18,7 @@ use tch::{Device, Kind, Tensor};
 
 use self::bundle::EdgeBundle;
 pub(super) use self::bundle::{tapped, with_second_backbone};
+pub(super) use self::photos::{Kept, ViewReading};
 use self::photos::{PhotoSource, ReadPhotos};
 pub(super) use self::teachers::ask_teachers;
 use super::run::{RunArguments, command_line, result_line, write_result};

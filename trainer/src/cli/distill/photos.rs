@@ -13,7 +13,7 @@ use image::RgbImage;
 use crate::dataset::bystanders::Bystanders;
 use crate::dataset::proposals::{PictureProposals, ProposalFile};
 use crate::dataset::stanford40::Stanford40;
-use crate::system::edge::{PhotoLook, PhotoReader, View, read_looks, write_looks};
+use crate::system::edge::{LookCacheError, PhotoLook, PhotoReader, View, read_looks, write_looks};
 use crate::system::run::progress_bar;
 use crate::system::weakly_hoi::in_order;
 
@@ -121,37 +121,79 @@ impl PhotoSource<'_> {
             anyhow::bail!("--objects has no line for {}", paths[missing].display());
         }
         let began = Instant::now();
+        let reading = ViewReading { name, prefix: "", count: set.count(), threads: self.threads, cache: self.cache };
+        let all = reading.read(
+            views,
+            &self.key(),
+            &Kept { read: read_looks, write: write_looks },
+            || Ok(()),
+            |(), index, view| {
+                let pixels = set.open(index)?;
+                let size = Size::new(pixels.width(), pixels.height());
+                let found: Option<Vec<Detection>> = match (self.objects, lines[index]) {
+                    (Some(file), Some(line)) => Some(file.detections_in(line, size)?),
+                    _ => None,
+                };
+                reader
+                    .read(index as u64, &pixels, &set.person(index), found.as_deref(), view)
+                    .with_context(|| format!("reading {}", paths[index].display()))
+            },
+        )?;
+        Ok(ReadPhotos { views: all, seconds: began.elapsed().as_secs_f64() })
+    }
+}
+
+/// What a folder holds of a view, `None` where it holds nothing.
+type Found<T> = Result<Option<Vec<T>>, LookCacheError>;
+
+/// How what was read is kept in a folder, under a key that says how it was read.
+pub(in crate::cli) struct Kept<T> {
+    pub(in crate::cli) read: fn(&Path, &str) -> Found<T>,
+    pub(in crate::cli) write: fn(&Path, &str, &[T]) -> Result<(), LookCacheError>,
+}
+
+/// A part of a set whose photos are read in several views.
+pub(in crate::cli) struct ViewReading<'a> {
+    pub(in crate::cli) name: &'a str,
+    /// What stands before the names of the cache's folders.
+    pub(in crate::cli) prefix: &'a str,
+    pub(in crate::cli) count: usize,
+    pub(in crate::cli) threads: usize,
+    pub(in crate::cli) cache: Option<&'a Path>,
+}
+
+impl ViewReading<'_> {
+    /// Each view of all photos, from the cache where it has them. `how` says how they are read; each thread reads with what `start` makes for it.
+    pub(in crate::cli) fn read<W, T: Send>(
+        &self,
+        views: &[View],
+        how: &str,
+        kept: &Kept<T>,
+        start: impl Fn() -> anyhow::Result<W> + Sync,
+        read: impl Fn(&W, usize, View) -> anyhow::Result<T> + Sync,
+    ) -> anyhow::Result<Vec<Vec<T>>> {
+        let Self { name, prefix, count, threads, cache } = *self;
         let mut all = Vec::with_capacity(views.len());
-        for view in views {
-            let key = format!("{}; {name}, {} photos, {}", self.key(), set.count(), view.name());
-            let folder = self.cache.map(|cache| cache.join(format!("{name}-{}", view.name())));
+        for &view in views {
+            let key = format!("{how}; {name}, {count} photos, {}", view.name());
+            let folder = cache.map(|cache| cache.join(format!("{prefix}{name}-{}", view.name())));
             if let Some(folder) = &folder {
                 std::fs::create_dir_all(folder)
                     .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-                if let Some(read) = read_looks(folder, &key).context("reading the cache of photos")? {
-                    all.push(read);
+                if let Some(found) = (kept.read)(folder, &key).context("reading the cache of photos")? {
+                    all.push(found);
                     continue;
                 }
             }
             let progress = progress_bar();
-            progress.set_length(set.count() as u64);
+            progress.set_length(count as u64);
             progress.set_message(format!("reading {name}, {}", view.name()));
-            let mut looks = Vec::with_capacity(set.count());
+            let mut looks = Vec::with_capacity(count);
             in_order(
-                set.count(),
-                self.threads,
-                || anyhow::Ok(()),
-                |(), index| {
-                    let pixels = set.open(index)?;
-                    let size = Size::new(pixels.width(), pixels.height());
-                    let found: Option<Vec<Detection>> = match (self.objects, lines[index]) {
-                        (Some(file), Some(line)) => Some(file.detections_in(line, size)?),
-                        _ => None,
-                    };
-                    reader
-                        .read(index as u64, &pixels, &set.person(index), found.as_deref(), *view)
-                        .with_context(|| format!("reading {}", paths[index].display()))
-                },
+                count,
+                threads,
+                &start,
+                |worker, index| read(worker, index, view),
                 |_, look| {
                     looks.push(look);
                     progress.inc(1);
@@ -160,10 +202,10 @@ impl PhotoSource<'_> {
             )?;
             progress.finish_and_clear();
             if let Some(folder) = &folder {
-                write_looks(folder, &key, &looks).context("writing the cache of photos")?;
+                (kept.write)(folder, &key, &looks).context("writing the cache of photos")?;
             }
             all.push(looks);
         }
-        Ok(ReadPhotos { views: all, seconds: began.elapsed().as_secs_f64() })
+        Ok(all)
     }
 }

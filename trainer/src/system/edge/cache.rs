@@ -7,6 +7,7 @@ use hoi_runtime::detector::Detection;
 use hoi_runtime::geometry::{BBox, Size};
 use hoi_runtime::pairing::HumanObjectPair;
 use hoi_runtime::vocabulary::ObjectClass;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -14,8 +15,7 @@ use super::photo::PhotoLook;
 use crate::dataset::layout::LayoutSample;
 use crate::export::{WriteError, write_beside};
 
-const INDEX_FILE: &str = "index.json";
-const TENSOR_FILE: &str = "looks.safetensors";
+const STORE: LookStore = LookStore { index: "index.json", tensors: "looks.safetensors" };
 
 /// Why a cache cannot be used or written.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,12 @@ struct Index {
     photos: Vec<Photo>,
 }
 
+impl Keyed for Index {
+    fn key(&self) -> &str {
+        &self.key
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Photo {
@@ -68,22 +74,85 @@ struct Photo {
     entities: Vec<([f32; 5], u16)>,
 }
 
+/// Tensors by name.
+type Tensors = HashMap<String, Tensor>;
+
+/// A kind of cache: the names of its two files.
+pub(super) struct LookStore {
+    pub(super) index: &'static str,
+    pub(super) tensors: &'static str,
+}
+
+/// What stands in every index: how the photos were read.
+pub(super) trait Keyed {
+    fn key(&self) -> &str;
+}
+
+impl LookStore {
+    /// Writes both files, the tensors first: without an index there is no cache.
+    pub(super) fn write(
+        &self,
+        folder: &Path,
+        index: &impl Serialize,
+        tensors: &[(&str, Tensor)],
+    ) -> Result<(), LookCacheError> {
+        let path = folder.join(self.tensors);
+        let beside = folder.join(format!(".{}.part", self.tensors));
+        Tensor::write_safetensors(tensors, &beside)
+            .map_err(|source| LookCacheError::Tensors { path: path.clone(), source })?;
+        std::fs::rename(&beside, &path).map_err(|source| WriteError { path, source })?;
+        let path = folder.join(self.index);
+        let text = serde_json::to_vec(index)
+            .map_err(|e| LookCacheError::Format { path: path.clone(), reason: e.to_string() })?;
+        Ok(write_beside(&path, &text)?)
+    }
+
+    /// The index and the tensors by name; `None` where there is no index.
+    pub(super) fn read<T: Keyed + DeserializeOwned>(
+        &self,
+        folder: &Path,
+        key: &str,
+    ) -> Result<Option<(T, Tensors)>, LookCacheError> {
+        let path = folder.join(self.index);
+        let Ok(text) = std::fs::read(&path) else { return Ok(None) };
+        let index: T =
+            serde_json::from_slice(&text).map_err(|e| LookCacheError::Format { path, reason: e.to_string() })?;
+        if index.key() != key {
+            let (found, wanted) = (index.key().to_owned(), key.to_owned());
+            return Err(LookCacheError::Other { folder: folder.to_owned(), found, wanted });
+        }
+        let path = folder.join(self.tensors);
+        let read = Tensor::read_safetensors(&path).map_err(|source| LookCacheError::Tensors { path, source })?;
+        Ok(Some((index, read.into_iter().collect())))
+    }
+
+    /// A tensor with so many rows and dimensions.
+    pub(super) fn rows<'a>(
+        &self,
+        folder: &Path,
+        tensors: &'a Tensors,
+        name: &str,
+        [rows, dimensions]: [usize; 2],
+    ) -> Result<&'a Tensor, LookCacheError> {
+        let found = tensors.get(name).filter(|t| t.dim() == dimensions && t.size()[0] == rows as i64);
+        found.ok_or_else(|| LookCacheError::Format {
+            path: folder.join(self.index),
+            reason: format!("there is no `{name}` with {rows} rows beside it"),
+        })
+    }
+}
+
 /// Writes photos that were read as `key` says into a folder, the tensors first.
 ///
 /// # Errors
 /// [`LookCacheError`].
 pub fn write_looks(folder: &Path, key: &str, photos: &[PhotoLook]) -> Result<(), LookCacheError> {
     let of = |f: &dyn Fn(&PhotoLook) -> &Tensor| photos.iter().map(|p| f(p).shallow_clone()).collect::<Vec<_>>();
-    let path = folder.join(TENSOR_FILE);
-    let beside = folder.join(format!(".{TENSOR_FILE}.part"));
     let tensors = [
         ("pooled", Tensor::stack(&of(&|p| &p.pooled), 0)),
         ("evidence", Tensor::stack(&of(&|p| &p.evidence), 0)),
         ("of_pairs", Tensor::cat(&of(&|p| &p.of_pairs), 0)),
     ];
-    Tensor::write_safetensors(&tensors, &beside)
-        .map_err(|source| LookCacheError::Tensors { path: path.clone(), source })?;
-    std::fs::rename(&beside, &path).map_err(|source| WriteError { path: path.clone(), source })?;
     let photo = |p: &PhotoLook| Photo {
         width: p.sample.size.width,
         height: p.sample.size.height,
@@ -98,10 +167,7 @@ pub fn write_looks(folder: &Path, key: &str, photos: &[PhotoLook]) -> Result<(),
             .collect(),
     };
     let index = Index { key: key.to_owned(), photos: photos.iter().map(photo).collect() };
-    let path = folder.join(INDEX_FILE);
-    let text =
-        serde_json::to_vec(&index).map_err(|e| LookCacheError::Format { path: path.clone(), reason: e.to_string() })?;
-    Ok(write_beside(&path, &text)?)
+    STORE.write(folder, &index, &tensors)
 }
 
 /// The photos of a folder, `None` where it holds none.
@@ -109,24 +175,12 @@ pub fn write_looks(folder: &Path, key: &str, photos: &[PhotoLook]) -> Result<(),
 /// # Errors
 /// [`LookCacheError`].
 pub fn read_looks(folder: &Path, key: &str) -> Result<Option<Vec<PhotoLook>>, LookCacheError> {
-    let path = folder.join(INDEX_FILE);
-    let Ok(text) = std::fs::read(&path) else { return Ok(None) };
-    let format = |reason: String| LookCacheError::Format { path: path.clone(), reason };
-    let index: Index = serde_json::from_slice(&text).map_err(|e| format(e.to_string()))?;
-    if index.key != key {
-        return Err(LookCacheError::Other { folder: folder.to_owned(), found: index.key, wanted: key.to_owned() });
-    }
-    let tensors = folder.join(TENSOR_FILE);
-    let read =
-        Tensor::read_safetensors(&tensors).map_err(|source| LookCacheError::Tensors { path: tensors, source })?;
-    let read: HashMap<String, Tensor> = read.into_iter().collect();
-    let pairs: i64 = index.photos.iter().map(|p| p.entities.len().saturating_sub(1) as i64).sum();
-    let take = |name: &str, rows: i64| {
-        let found = read.get(name).filter(|t| t.dim() >= 2 && t.size()[0] == rows);
-        found.ok_or_else(|| format(format!("there is no `{name}` with {rows} rows beside it")))
-    };
-    let count = index.photos.len() as i64;
-    let (pooled, evidence, of_pairs) = (take("pooled", count)?, take("evidence", count)?, take("of_pairs", pairs)?);
+    let Some((index, read)) = STORE.read::<Index>(folder, key)? else { return Ok(None) };
+    let pairs = index.photos.iter().map(|p| p.entities.len().saturating_sub(1)).sum();
+    let take = |name: &str, rows, dimensions| STORE.rows(folder, &read, name, [rows, dimensions]);
+    let count = index.photos.len();
+    let (pooled, evidence, of_pairs) =
+        (take("pooled", count, 3)?, take("evidence", count, 2)?, take("of_pairs", pairs, 2)?);
     let mut first = 0;
     let mut photos = Vec::with_capacity(index.photos.len());
     for (i, photo) in (0..).zip(&index.photos) {
