@@ -9,19 +9,13 @@ use crate::onnx::{
     attribute_type, data_type,
 };
 use crate::passes::{constants_to_initializers, drop_input_defaults, fresh, widen_half_weights};
+use crate::qdq::QUANTIZED;
 
 /// Operators whose type is f32 whatever the rest is, and the inputs of which this holds.
 const IN_F32: &[(&str, &[usize])] = &[("Resize", &[1, 2]), ("Upsample", &[1])];
 
-/// Operators that are not made f16: quantized ones, those that have f32 boxes or coordinates, and random ones.
+/// Operators that are not made f16 beside quantized ones: those that have f32 boxes or coordinates, and random ones.
 const REFUSED: &[&str] = &[
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "DynamicQuantizeLinear",
-    "QLinearConv",
-    "QLinearMatMul",
-    "ConvInteger",
-    "MatMulInteger",
     "NonMaxSuppression",
     "RoiAlign",
     "GridSample",
@@ -99,7 +93,7 @@ fn check(graph: &GraphProto) -> Result<(), NativeError> {
         }
         let op = node.op();
         let constant = op == "Constant";
-        if op.is_empty() || constant || REFUSED.contains(&op) {
+        if op.is_empty() || constant || REFUSED.contains(&op) || QUANTIZED.contains(&op) {
             let domain = node.domain.as_deref().filter(|d| !d.is_empty()).map_or(String::new(), |d| format!("{d}."));
             let op = format!("{domain}{}", node.op_type.as_deref().unwrap_or_default());
             return Err(NativeError::Operator { node: label(), op });

@@ -30,6 +30,7 @@ mod write;
 pub use equalize::{equalize, equalize_sums};
 pub use layers::{Layer, alone};
 pub use options::PlanOptions;
+pub(crate) use plan::QUANTIZED;
 pub use plan::{Plan, candidates, plan};
 pub use scales::scales;
 pub use write::{Written, write};

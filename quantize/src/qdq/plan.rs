@@ -56,7 +56,7 @@ const RESCALING: &[&str] = &["Add", "Concat", "AveragePool", "GlobalAveragePool"
 /// Activations that a convolution takes with it.
 const FUSED: &[&str] = &["Relu", "Clip", "LeakyRelu"];
 /// Operators of quantized graphs.
-const QUANTIZED: &[&str] = &[
+pub(crate) const QUANTIZED: &[&str] = &[
     "QuantizeLinear",
     "DequantizeLinear",
     "DynamicQuantizeLinear",
