@@ -1,16 +1,23 @@
-//! Any Linux machine without pins of its own: serial ports through the `serialport` crate.
+//! Any machine without pins of its own: serial ports and pseudo terminals, pictures and framebuffers as displays.
 //!
 //! Devices: `/dev/ttyUSB0`, `/dev/ttyACM0` (USB adapters, also by name in `/dev/serial/by-id`), `/dev/ttyS0` (UART), `/dev/pts/N`
 //! (pseudo terminal, for trying things out). "Permission denied": the user is not in the group that owns the device, on Debian
 //! `dialout`.
 
-use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serialport::{DataBits, ErrorKind, FlowControl, Parity, StopBits, TTYPort};
+use super::error::{Part, Remedies};
+use super::header::{GpioLine, Header, I2cBus, OutputLine, PinState, Spi, SpiSettings};
+use super::{Board, BoardError, SerialPort, tty};
 
-use super::{Board, BoardError, HOST_REMEDY, SerialPort, from_io, look_at};
-use crate::serial::SEND_WAIT;
+const REMEDIES: Remedies = Remedies {
+    serial: "A USB adapter is /dev/ttyUSB0 or /dev/ttyACM0 (`ls /dev/serial/by-id`); on a Raspberry Pi the port of \
+             the header is /dev/serial0 after `enable_uart=1` in /boot/firmware/config.txt",
+    spi: "",
+    i2c: "",
+    gpio: "",
+};
 
 /// This machine, whatever it is.
 #[derive(Clone, Copy, Debug)]
@@ -26,43 +33,28 @@ impl Board for Host {
     }
 
     fn open_serial(&self, device: &Path, baud: u32) -> Result<Box<dyn SerialPort>, BoardError> {
-        look_at(device, HOST_REMEDY)?;
-        let owned = device.to_owned();
-        let Some(name) = device.to_str() else {
-            return Err(BoardError::Serial { device: owned, reason: "its name is not UTF-8".to_owned() });
-        };
-        let builder = serialport::new(name, baud)
-            .data_bits(DataBits::Eight)
-            .parity(Parity::None)
-            .stop_bits(StopBits::One)
-            .flow_control(FlowControl::None)
-            .timeout(SEND_WAIT);
-        match TTYPort::open(&builder) {
-            Ok(port) => Ok(Box::new(HostPort(port))),
-            Err(error) => Err(match error.kind {
-                ErrorKind::NoDevice => BoardError::SerialBusy { device: owned },
-                ErrorKind::InvalidInput => BoardError::SerialSpeed { device: owned, baud },
-                ErrorKind::Io(kind) => from_io(device, &kind.into(), HOST_REMEDY),
-                _ => BoardError::Serial { device: owned, reason: error.description },
-            }),
-        }
+        tty::open(device, baud, &REMEDIES)
+    }
+
+    fn header(&self) -> Arc<dyn Header> {
+        Arc::new(NoHeader)
     }
 }
 
-struct HostPort(TTYPort);
+/// No pins at all: each call says so.
+#[derive(Debug)]
+struct NoHeader;
 
-impl SerialPort for HostPort {
-    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.0.write(bytes) {
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                Ok(0)
-            }
-            other => other,
-        }
+impl Header for NoHeader {
+    fn spi(&self, settings: &SpiSettings) -> Result<Spi, BoardError> {
+        Err(BoardError::NoPins { part: Part::Spi, device: settings.device() })
+    }
+
+    fn i2c(&self, bus: u8) -> Result<I2cBus, BoardError> {
+        Err(BoardError::NoPins { part: Part::I2c, device: PathBuf::from(format!("/dev/i2c-{bus}")) })
+    }
+
+    fn output(&self, _: &GpioLine, _: PinState) -> Result<OutputLine, BoardError> {
+        Err(BoardError::NoPins { part: Part::Gpio, device: PathBuf::from("/dev/gpiochip0") })
     }
 }

@@ -35,6 +35,43 @@ impl Canvas {
         self.index(point).map(|i| self.pixels[i])
     }
 
+    /// The rows from `top` to before `bottom`, `[(bottom - top) * width]`; what lies outside is left out.
+    pub(super) fn rows(&self, top: u32, bottom: u32) -> impl Iterator<Item = &[Rgb565]> {
+        let (from, to) = (top.min(bottom) as usize, bottom as usize);
+        self.pixels.chunks_exact((self.size.width as usize).max(1)).take(to).skip(from)
+    }
+
+    /// The parts that differ from `other`: runs of changed rows, each as wide as its outermost changed pixels. Canvases of
+    /// different sizes differ everywhere.
+    pub fn changes_since(&self, other: &Self) -> Vec<Rectangle> {
+        if self.size != other.size {
+            return vec![self.bounding_box()];
+        }
+        let mut areas = Vec::new();
+        // Top row, first and last changed column of the run that is open.
+        let mut run: Option<(usize, usize, usize)> = None;
+        let (rows, others) = (self.rows(0, self.size.height), other.rows(0, self.size.height));
+        let mut close = |run: &mut Option<(usize, usize, usize)>, bottom: usize| {
+            if let Some((top, first, last)) = run.take() {
+                let size = Size::new((last + 1 - first) as u32, (bottom - top) as u32);
+                areas.push(Rectangle::new(Point::new(first as i32, top as i32), size));
+            }
+        };
+        for (y, (row, other)) in rows.zip(others).enumerate() {
+            let differs = |(a, b): (&Rgb565, &Rgb565)| a != b;
+            match row.iter().zip(other).position(differs) {
+                Some(first) => {
+                    let last = row.iter().zip(other).rposition(differs).unwrap_or(first);
+                    let (top, left, right) = run.unwrap_or((y, first, last));
+                    run = Some((top, left.min(first), right.max(last)));
+                }
+                None => close(&mut run, y),
+            }
+        }
+        close(&mut run, self.size.height as usize);
+        areas
+    }
+
     /// The same picture with 8 bits a channel.
     pub fn to_rgb(&self) -> RgbImage {
         let mut picture = RgbImage::new(self.size.width, self.size.height);
@@ -119,6 +156,20 @@ mod tests {
         assert_eq!(canvas.pixel(Point::new(3, 1)), Some(Rgb565::RED));
         assert_eq!(canvas.pixel(Point::new(4, 1)), None);
         assert_eq!(canvas.to_rgb().get_pixel(2, 0).0, [255, 0, 0]);
+    }
+
+    #[test]
+    fn changes_are_runs_of_rows() {
+        let before = Canvas::new(6, 7);
+        assert!(before.changes_since(&before).is_empty());
+        let mut after = before.clone();
+        for point in [(1, 0), (4, 1), (2, 1), (0, 3), (5, 5), (5, 6)] {
+            Pixel(Point::from(point), Rgb565::RED).draw(&mut after).unwrap();
+        }
+        let area = |x, y, width, height| Rectangle::new(Point::new(x, y), Size::new(width, height));
+        assert_eq!(after.changes_since(&before), [area(1, 0, 4, 2), area(0, 3, 1, 1), area(5, 5, 1, 2)]);
+        assert_eq!(after.changes_since(&Canvas::new(6, 8)), [area(0, 0, 6, 7)]);
+        assert!(Canvas::new(0, 3).changes_since(&Canvas::new(0, 3)).is_empty());
     }
 
     #[test]

@@ -1,4 +1,8 @@
 //! A PNG file as the display: for pictures of the screen, for tests, and for boards without a panel.
+//!
+//! | option | meaning |
+//! |---|---|
+//! | `size=WxH` | width and height in pixels (240x240); 128x64 gives the one-bit screen of the SSD1306 |
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +10,8 @@ use std::path::{Path, PathBuf};
 use hoi_runtime::staged::StagedFile;
 use image::ImageFormat;
 
-use super::{Canvas, Display, DisplayError};
+use super::uri::{DisplayUri, size};
+use super::{Canvas, DEFAULT_SIDE, Display, DisplayError};
 
 /// Writes each canvas to the same file, beside it first and then renamed: whoever opens the file sees a whole picture.
 #[derive(Debug)]
@@ -16,6 +21,14 @@ pub struct PngDisplay {
 }
 
 impl PngDisplay {
+    /// The display that `png://FILE?size=WxH` names.
+    pub(super) fn open(mut uri: DisplayUri<'_>) -> Result<Self, DisplayError> {
+        let (width, height) = uri.take_with("size", size)?.unwrap_or((DEFAULT_SIDE, DEFAULT_SIDE));
+        let path = uri.place;
+        uri.finish()?;
+        Self::new(path, width, height)
+    }
+
     /// A display of `width` x `height` pixels in the file `path`, which need not exist yet; its folder must.
     ///
     /// # Errors
@@ -73,6 +86,18 @@ mod tests {
         display.flush(&canvas).unwrap();
         assert_eq!(image::open(&path).unwrap().to_rgb8(), canvas.to_rgb());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_uri_gives_file_and_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = format!("png://{}/screen.png", folder.path().display());
+        assert_eq!(PngDisplay::open(DisplayUri::parse(&whole).unwrap()).unwrap().size(), (240, 240));
+        let whole = format!("{whole}?size=320x200");
+        let mut display = PngDisplay::open(DisplayUri::parse(&whole).unwrap()).unwrap();
+        display.flush(&Canvas::new(320, 200)).unwrap();
+        let picture = image::open(folder.path().join("screen.png")).unwrap();
+        assert_eq!((picture.width(), picture.height()), (320, 200));
     }
 
     #[test]

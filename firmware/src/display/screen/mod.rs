@@ -1,20 +1,23 @@
 //! What the screen shows: one drawing for every size of display.
 //!
-//! From the top: a status bar (state, frame number, milliseconds a frame, lost lines); the camera picture, its shape kept, with
-//! the boxes of the best triplets, humans in one colour and objects in another, and a line from human to object; a bar with the
-//! best triplets as text, the object's name in the colour of its box. Errors and the start take the place of the picture.
+//! From the top: a status bar (state, frames a second, temperature, milliseconds a frame, frame number, what was lost); the camera
+//! picture, its shape kept, with the boxes of the best triplets, humans in one colour and objects in another, and a line from human
+//! to object; the best triplets as text, the object's name in the colour of its box, below the picture or, on wide screens, beside
+//! it. Errors and the start take the place of the picture. A screen that is less than [`LEAST_SIDE`] pixels wide or high has no
+//! picture and is drawn in white on black only, as a display of one bit a pixel needs it.
 
+mod compact;
+mod layout;
 mod picture;
 mod text;
 
-use embedded_graphics::mono_font::MonoFont;
-use embedded_graphics::mono_font::iso_8859_1::{FONT_5X8, FONT_6X10, FONT_7X13_BOLD, FONT_9X15_BOLD};
 use embedded_graphics::pixelcolor::Rgb565;
 use embedded_graphics::prelude::*;
 use embedded_graphics::primitives::Rectangle;
 use hoi_runtime::geometry::{BBox, Size as PictureSize};
 use image::RgbImage;
 
+use layout::Layout;
 use picture::Placement;
 
 /// Colour of people: sky blue.
@@ -28,8 +31,11 @@ const DIM: Rgb565 = Rgb565::new(20, 40, 20);
 const BAR: Rgb565 = Rgb565::new(2, 5, 4);
 const MARGIN: Rgb565 = Rgb565::new(4, 9, 5);
 
-/// How many triplets the screen shows.
-pub const TRIPLETS: usize = 3;
+/// How many triplets any screen with a picture shows at most; small ones show three.
+pub const TRIPLETS: usize = 6;
+
+/// Width and height in pixels that a screen with a picture has at least.
+pub const LEAST_SIDE: u32 = 120;
 
 /// One triplet as it is drawn.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +57,8 @@ pub struct SceneTriplet {
 pub enum State {
     /// Not ready yet: what it is waiting for.
     Starting(String),
+    /// The camera gives no pictures, and is tried again: why.
+    NoCamera(String),
     /// Pictures come and are looked at.
     Running,
     /// The picture could not be had: why.
@@ -59,6 +67,49 @@ pub enum State {
     ModelError(String),
     /// The board or one of its ports cannot be used: why.
     DeviceError(String),
+    /// A new bundle or program is taken in: which, and how far.
+    Update(String),
+}
+
+impl State {
+    /// The word in the status bar, and its colour.
+    fn word(&self) -> (&'static str, Rgb565) {
+        match self {
+            Self::Starting(_) => ("starting", WAITING),
+            Self::NoCamera(_) => ("no camera", BAD),
+            Self::Running => ("ok", GOOD),
+            Self::SourceError(_) => ("source error", BAD),
+            Self::ModelError(_) => ("model error", BAD),
+            Self::DeviceError(_) => ("device error", BAD),
+            Self::Update(_) => ("update", WAITING),
+        }
+    }
+
+    /// The headline where the picture would be.
+    fn title(&self) -> &'static str {
+        match self {
+            Self::Starting(_) => "Starting",
+            Self::NoCamera(_) => "No camera",
+            Self::Running => "Running",
+            Self::SourceError(_) => "No picture",
+            Self::ModelError(_) => "Model error",
+            Self::DeviceError(_) => "Device error",
+            Self::Update(_) => "Update",
+        }
+    }
+
+    /// The words below it.
+    fn message(&self) -> &str {
+        match self {
+            Self::Running => "",
+            Self::Starting(message)
+            | Self::NoCamera(message)
+            | Self::SourceError(message)
+            | Self::ModelError(message)
+            | Self::DeviceError(message)
+            | Self::Update(message) => message,
+        }
+    }
 }
 
 /// Everything that one screen shows.
@@ -70,12 +121,16 @@ pub struct Scene<'a> {
     pub picture: Option<&'a RgbImage>,
     /// Boxes of the people in it, pixels of the picture; they are drawn where there is no triplet.
     pub people: &'a [BBox],
-    /// The triplets in it, best first; the first [`TRIPLETS`] are shown.
+    /// The triplets in it, best first; as many as fit are shown, at most [`TRIPLETS`].
     pub triplets: &'a [SceneTriplet],
     /// Number of the frame, from 0; `None` before the first.
     pub frame: Option<u64>,
     /// Time from file or camera to triplets, in milliseconds.
     pub frame_ms: Option<f64>,
+    /// Frames a second, over the last few.
+    pub frames_per_second: Option<f32>,
+    /// Temperature of the processor in degrees Celsius.
+    pub temperature: Option<f32>,
     /// Lines or frames that were dropped so far.
     pub dropped: u64,
 }
@@ -83,50 +138,46 @@ pub struct Scene<'a> {
 impl Scene<'_> {
     /// A screen without picture that shows only a state.
     pub fn of_state(state: State) -> Self {
-        Self { state, picture: None, people: &[], triplets: &[], frame: None, frame_ms: None, dropped: 0 }
-    }
-
-    fn state_word(&self) -> (&'static str, Rgb565) {
-        match self.state {
-            State::Starting(_) => ("starting", WAITING),
-            State::Running => ("ok", GOOD),
-            State::SourceError(_) => ("source error", BAD),
-            State::ModelError(_) => ("model error", BAD),
-            State::DeviceError(_) => ("device error", BAD),
-        }
-    }
-}
-
-/// Which part of the screen holds what.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Layout {
-    status_font: &'static MonoFont<'static>,
-    text_font: &'static MonoFont<'static>,
-    status: Rectangle,
-    picture: Rectangle,
-    triplets: Rectangle,
-    line_height: u32,
-}
-
-impl Layout {
-    fn new(screen: Rectangle) -> Self {
-        let roomy = screen.size.height >= 160 && screen.size.width >= 160;
-        let (status_font, text_font) = if roomy { (&FONT_6X10, &FONT_7X13_BOLD) } else { (&FONT_5X8, &FONT_5X8) };
-        let Size { width, height } = screen.size;
-        let status_height = (status_font.character_size.height + 4).min(height);
-        let line_height = text_font.character_size.height + 2;
-        let triplet_height = (line_height * TRIPLETS as u32 + 1).min(height - status_height);
-        let picture_height = height - status_height - triplet_height;
-        let band =
-            |y: u32, height: u32| Rectangle::new(screen.top_left + Point::new(0, y as i32), Size::new(width, height));
         Self {
-            status_font,
-            text_font,
-            status: band(0, status_height),
-            picture: band(status_height, picture_height),
-            triplets: band(status_height + picture_height, triplet_height),
-            line_height,
+            state,
+            picture: None,
+            people: &[],
+            triplets: &[],
+            frame: None,
+            frame_ms: None,
+            frames_per_second: None,
+            temperature: None,
+            dropped: 0,
         }
+    }
+
+    /// The status line in at most `columns` cells: the state, and as many of the numbers as fit, the most important first.
+    fn status(&self, columns: usize, gap: &str) -> String {
+        let fps = |fps: f32| if fps < 99.95 { format!("{fps:.1} fps") } else { format!("{fps:.0} fps") };
+        let numbers = [
+            self.frames_per_second.filter(|v| (0.0..10_000.0).contains(v)).map(fps),
+            self.temperature.filter(|v| (-99.0..999.0).contains(v)).map(|degrees| format!("{degrees:.0}\u{b0}C")),
+            self.frame_ms.filter(|v| (0.0..1e6).contains(v)).map(|ms| format!("{ms:.0} ms")),
+            self.frame.map(|frame| format!("#{frame}")),
+        ];
+        let mut said = text::fit(self.state.word().0, columns);
+        for number in numbers.into_iter().flatten() {
+            if said.chars().count() + gap.len() + number.chars().count() > columns {
+                break;
+            }
+            said.push_str(gap);
+            said.push_str(&number);
+        }
+        said
+    }
+}
+
+/// What is said of a picture without triplets.
+fn nothing_said(scene: &Scene<'_>) -> String {
+    match scene.people.len() {
+        0 => "nobody here".to_owned(),
+        1 => "1 person, doing nothing I know".to_owned(),
+        n => format!("{n} people, doing nothing I know"),
     }
 }
 
@@ -135,22 +186,19 @@ impl Layout {
 /// # Errors
 /// Those of `target`.
 pub fn draw<D: DrawTarget<Color = Rgb565>>(target: &mut D, scene: &Scene<'_>) -> Result<(), D::Error> {
-    let layout = Layout::new(target.bounding_box());
+    let screen = target.bounding_box();
+    if screen.size.width < LEAST_SIDE || screen.size.height < LEAST_SIDE {
+        return compact::draw(target, scene);
+    }
+    let layout = Layout::new(screen);
     draw_status(target, &layout, scene)?;
+    if scene.state != State::Running {
+        return draw_message(target, &layout, scene);
+    }
     target.fill_solid(&layout.picture, MARGIN)?;
     target.fill_solid(&layout.triplets, BAR)?;
-    let (title, message) = match &scene.state {
-        State::Running => {
-            draw_view(target, &layout, scene)?;
-            return draw_texts(target, &layout, scene);
-        }
-        State::Starting(message) => ("Starting", message),
-        State::SourceError(message) => ("No picture", message),
-        State::ModelError(message) => ("Model error", message),
-        State::DeviceError(message) => ("Device error", message),
-    };
-    let (_, colour) = scene.state_word();
-    draw_message(target, &layout, title, message, colour)
+    draw_view(target, &layout, scene)?;
+    draw_texts(target, &layout, scene)
 }
 
 fn draw_status<D: DrawTarget<Color = Rgb565>>(
@@ -158,27 +206,20 @@ fn draw_status<D: DrawTarget<Color = Rgb565>>(
     layout: &Layout,
     scene: &Scene<'_>,
 ) -> Result<(), D::Error> {
-    let (font, bar) = (layout.status_font, layout.status);
+    let (face, bar, unit) = (layout.status_face, layout.status, layout.unit as i32);
     target.fill_solid(&bar, BAR)?;
-    let (word, colour) = scene.state_word();
-    let top = bar.top_left.y + 2;
-    let mark = font.character_size.height - 4;
-    target.fill_solid(&Rectangle::new(Point::new(bar.top_left.x + 3, top + 2), Size::new(mark, mark)), colour)?;
-    let lost = format!("drop {}", scene.dropped);
-    let lost_x = bar.size.width as i32 - text::width(font, &lost) as i32 - 2;
-    let start = bar.top_left.x + mark as i32 + 8;
-    let mut said = word.to_owned();
-    if let Some(frame) = scene.frame {
-        said.push_str(&format!("  #{frame}"));
-    }
-    if let Some(frame_ms) = scene.frame_ms {
-        said.push_str(&format!("  {frame_ms:.0} ms"));
-    }
-    let room = (lost_x - start).max(0) as u32;
-    let said = text::fit(&said, text::columns(font, room));
-    text::line(target, font, Point::new(start, top), Rgb565::WHITE, &said)?;
+    let (_, colour) = scene.state.word();
+    let top = bar.top_left.y + 2 * unit;
+    let mark = face.height().saturating_sub(4 * layout.unit);
+    let corner = Point::new(bar.top_left.x + 3 * unit, top + 2 * unit);
+    target.fill_solid(&Rectangle::new(corner, Size::new_equal(mark)), colour)?;
+    let lost = format!("drop {}", text::short_count(scene.dropped));
+    let lost_x = bar.size.width as i32 - face.width(&lost) as i32 - 2 * unit;
+    let start = mark as i32 + if layout.beside { 12 } else { 8 } * unit;
+    let said = scene.status(face.columns((lost_x - start - 4 * unit).max(0) as u32), "  ");
+    face.line(target, Point::new(bar.top_left.x + start, top), Rgb565::WHITE, &said)?;
     let colour = if scene.dropped == 0 { DIM } else { WAITING };
-    text::line(target, font, Point::new(bar.top_left.x + lost_x, top), colour, &lost)?;
+    face.line(target, Point::new(bar.top_left.x + lost_x, top), colour, &lost)?;
     Ok(())
 }
 
@@ -191,11 +232,12 @@ fn draw_view<D: DrawTarget<Color = Rgb565>>(
     let size = PictureSize::new(picture.width(), picture.height());
     let Some(place) = Placement::new(size, layout.picture) else { return Ok(()) };
     picture::draw_picture(target, picture, &place)?;
-    let shown = &scene.triplets[..scene.triplets.len().min(TRIPLETS)];
+    let pen = picture::Pen::new(layout.unit, if layout.beside { layout.status_face } else { picture::SMALL });
+    let shown = &scene.triplets[..scene.triplets.len().min(layout.shown)];
     if shown.is_empty() {
-        picture::draw_people(target, &place, scene.people)
+        pen.draw_people(target, &place, scene.people)
     } else {
-        picture::draw_triplets(target, &place, shown)
+        pen.draw_triplets(target, &place, shown)
     }
 }
 
@@ -204,37 +246,54 @@ fn draw_texts<D: DrawTarget<Color = Rgb565>>(
     layout: &Layout,
     scene: &Scene<'_>,
 ) -> Result<(), D::Error> {
-    let font = layout.text_font;
+    let (face, unit) = (layout.text_face, layout.unit as i32);
     let mut target = target.clipped(&layout.triplets);
-    let left = layout.triplets.top_left + Point::new(4, 2);
+    let left = layout.triplets.top_left + Point::new(if layout.beside { 8 } else { 4 }, 2) * unit;
+    let end = layout.triplets.top_left.x + layout.triplets.size.width as i32 - 4 * unit;
+    let room = (end - left.x).max(0) as u32;
     if scene.triplets.is_empty() {
-        let said = match scene.people.len() {
-            0 => "nobody here".to_owned(),
-            1 => "1 person, doing nothing I know".to_owned(),
-            n => format!("{n} people, doing nothing I know"),
+        let rows = if layout.beside { 4 } else { 1 };
+        let said = nothing_said(scene);
+        let lines = if layout.beside {
+            text::wrap(&said, face.columns(room), rows)
+        } else {
+            vec![text::fit(&said, face.columns(room))]
         };
-        let said = text::fit(&said, text::columns(font, layout.triplets.size.width.saturating_sub(4)));
-        text::line(&mut target, font, left, Rgb565::WHITE, &said)?;
+        for (i, line) in lines.iter().enumerate() {
+            let at = left + Point::new(0, (i as u32 * layout.line_height) as i32);
+            face.line(&mut target, at, Rgb565::WHITE, line)?;
+        }
         return Ok(());
     }
-    for (i, triplet) in scene.triplets.iter().take(TRIPLETS).enumerate() {
-        let at = left + Point::new(0, (i as u32 * layout.line_height) as i32);
+    for (i, triplet) in scene.triplets.iter().take(layout.shown).enumerate() {
+        let lines = if layout.beside { 2 } else { 1 };
+        let gap = if layout.beside { 6 * layout.unit } else { 0 };
+        let at = left + Point::new(0, (i as u32 * (lines * layout.line_height + gap)) as i32);
         let rank = format!("{} ", i + 1);
         let score = format!("{:.2}", triplet.score);
-        let fixed = text::width(font, &rank) + text::width(font, &score) + 12;
-        let columns = text::columns(font, layout.triplets.size.width.saturating_sub(fixed));
-        let whole = match &triplet.object_name {
-            Some(object) => format!("{} {object}", triplet.verb),
-            None => triplet.verb.clone(),
-        };
-        let whole = text::fit(&whole, columns);
-        let verb_end = whole.char_indices().nth(triplet.verb.chars().count()).map_or(whole.len(), |(at, _)| at);
-        let (verb, object) = whole.split_at(verb_end);
-        let x = text::line(&mut target, font, at, DIM, &rank)?;
-        let x = text::line(&mut target, font, Point::new(x, at.y), Rgb565::WHITE, verb)?;
-        text::line(&mut target, font, Point::new(x, at.y), OBJECT, object)?;
-        let right = layout.triplets.size.width as i32 - text::width(font, &score) as i32 - 4;
-        text::line(&mut target, font, Point::new(layout.triplets.top_left.x + right, at.y), GOOD, &score)?;
+        let score_x = end - face.width(&score) as i32;
+        let x = face.line(&mut target, at, DIM, &rank)?;
+        let columns = face.columns((score_x - x - 4 * unit).max(0) as u32);
+        match &triplet.object_name {
+            Some(object) if layout.beside => {
+                let verb = text::fit(&triplet.verb, columns);
+                face.line(&mut target, Point::new(x, at.y), Rgb565::WHITE, &verb)?;
+                let below = Point::new(x, at.y + layout.line_height as i32);
+                let object = text::fit(object, face.columns((end - x).max(0) as u32));
+                face.line(&mut target, below, OBJECT, &object)?;
+            }
+            Some(object) => {
+                let (verb, object) = text::fit_pair(&triplet.verb, object, columns);
+                let x = face.line(&mut target, Point::new(x, at.y), Rgb565::WHITE, &verb)?;
+                let x = x + face.width(" ") as i32;
+                face.line(&mut target, Point::new(x, at.y), OBJECT, &object)?;
+            }
+            None => {
+                let verb = text::fit(&triplet.verb, columns);
+                face.line(&mut target, Point::new(x, at.y), Rgb565::WHITE, &verb)?;
+            }
+        }
+        face.line(&mut target, Point::new(score_x, at.y), GOOD, &score)?;
     }
     Ok(())
 }
@@ -242,28 +301,25 @@ fn draw_texts<D: DrawTarget<Color = Rgb565>>(
 fn draw_message<D: DrawTarget<Color = Rgb565>>(
     target: &mut D,
     layout: &Layout,
-    title: &str,
-    message: &str,
-    colour: Rgb565,
+    scene: &Scene<'_>,
 ) -> Result<(), D::Error> {
-    let Size { width, height } = layout.picture.size;
-    let area = Rectangle::new(layout.picture.top_left, Size::new(width, height + layout.triplets.size.height));
+    let area = layout.below;
     target.fill_solid(&area, BAR)?;
     let mut target = target.clipped(&area);
-    let roomy = layout.text_font.character_size.height > 8;
-    let title_font = if roomy { &FONT_9X15_BOLD } else { layout.text_font };
-    let gap = if roomy { 12 } else { 2 };
-    let at = area.top_left + Point::new(gap.min(8), gap);
-    let title = text::fit(title, text::columns(title_font, width.saturating_sub(2 * gap as u32)));
-    text::line(&mut target, title_font, at, colour, &title)?;
-    let top = at.y + title_font.character_size.height as i32 + gap;
+    let (_, colour) = scene.state.word();
+    let (face, title_face) = (layout.text_face, layout.title_face);
+    let gap = if title_face == face { 2 * layout.unit } else { 12 * layout.unit };
+    let (gap, margin) = if layout.beside { (16 * layout.unit, 16 * layout.unit) } else { (gap, gap.min(8)) };
+    let width = area.size.width.saturating_sub(2 * margin);
+    let at = area.top_left + Point::new(margin as i32, gap as i32);
+    let title = text::fit(scene.state.title(), title_face.columns(width));
+    title_face.line(&mut target, at, colour, &title)?;
+    let top = at.y + (title_face.height() + gap) as i32;
     let bottom = area.top_left.y + area.size.height as i32;
-    let font = layout.text_font;
     let rows = (bottom - top).max(0) as u32 / layout.line_height;
-    let columns = text::columns(font, width.saturating_sub(2 * at.x as u32));
-    for (i, said) in text::wrap(message, columns, rows as usize).iter().enumerate() {
+    for (i, said) in text::wrap(scene.state.message(), face.columns(width), rows as usize).iter().enumerate() {
         let y = top + (i as u32 * layout.line_height) as i32;
-        text::line(&mut target, font, Point::new(at.x, y), Rgb565::WHITE, said)?;
+        face.line(&mut target, Point::new(at.x, y), Rgb565::WHITE, said)?;
     }
     Ok(())
 }

@@ -8,7 +8,11 @@ use hoi_runtime::geometry::{BBox, Size as PictureSize};
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 
-use super::{HUMAN, OBJECT, SceneTriplet, text};
+use super::text::Face;
+use super::{HUMAN, OBJECT, SceneTriplet};
+
+/// Letters of the ranks on small screens.
+pub(super) const SMALL: Face = Face::new(&FONT_5X8, 1);
 
 /// Where a picture lies on the screen: scaled by one factor, centred in its area.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,101 +80,135 @@ pub(super) fn draw_picture<D: DrawTarget<Color = Rgb565>>(
     target.fill_contiguous(&place.on_screen, colours)
 }
 
-/// Draws the boxes of people without an interaction.
-pub(super) fn draw_people<D: DrawTarget<Color = Rgb565>>(
-    target: &mut D,
-    place: &Placement,
-    people: &[BBox],
-) -> Result<(), D::Error> {
-    let mut target = target.clipped(&place.on_screen);
-    for person in people {
-        if let Some(rectangle) = place.rectangle(*person) {
-            draw_box(&mut target, rectangle, HUMAN)?;
-        }
-    }
-    Ok(())
+/// Draws boxes and links.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pen {
+    /// Pixels of the thinnest line.
+    unit: u32,
+    /// Letters of the ranks.
+    face: Face,
 }
 
-/// Draws boxes and links of `triplets`, best first. Triplets of one pair of boxes share them; where there is more than one
-/// pair, each link carries the ranks (from 1) of its triplets, nearer to its human: of two people who do something to each
-/// other both links stay readable.
-pub(super) fn draw_triplets<D: DrawTarget<Color = Rgb565>>(
-    target: &mut D,
-    place: &Placement,
-    triplets: &[SceneTriplet],
-) -> Result<(), D::Error> {
-    let mut pairs: Vec<(Rectangle, Option<Rectangle>, String)> = Vec::new();
-    for (i, triplet) in triplets.iter().enumerate() {
-        let Some(human) = place.rectangle(triplet.human) else { continue };
-        let object = triplet.object.and_then(|o| place.rectangle(o));
-        let rank = (i + 1).to_string();
-        match pairs.iter_mut().find(|(h, o, _)| *h == human && *o == object) {
-            Some((_, _, ranks)) => {
-                ranks.push(' ');
-                ranks.push_str(&rank);
+impl Pen {
+    pub(super) fn new(unit: u32, face: Face) -> Self {
+        Self { unit, face }
+    }
+
+    /// Draws the boxes of people without an interaction.
+    pub(super) fn draw_people<D: DrawTarget<Color = Rgb565>>(
+        self,
+        target: &mut D,
+        place: &Placement,
+        people: &[BBox],
+    ) -> Result<(), D::Error> {
+        let mut target = target.clipped(&place.on_screen);
+        for person in people {
+            if let Some(rectangle) = place.rectangle(*person) {
+                self.draw_box(&mut target, rectangle, HUMAN)?;
             }
-            None => pairs.push((human, object, rank)),
         }
+        Ok(())
     }
-    let mut target = target.clipped(&place.on_screen);
-    // The best lies on top.
-    for (human, object, _) in pairs.iter().rev() {
-        if let Some(object) = object {
-            draw_box(&mut target, *object, OBJECT)?;
-        }
-        draw_box(&mut target, *human, HUMAN)?;
-    }
-    for (human, object, _) in pairs.iter().rev() {
-        if let Some(object) = object {
-            draw_link(&mut target, human.center(), object.center())?;
-        }
-    }
-    if pairs.len() > 1 {
-        for (human, object, ranks) in pairs.iter().rev() {
-            let to_object = object.map_or(Point::zero(), |object| object.center() - human.center());
-            draw_ranks(&mut target, &place.on_screen, human.center() + to_object * 3 / 10, ranks)?;
-        }
-    }
-    Ok(())
-}
 
-fn draw_box<D: DrawTarget<Color = Rgb565>>(target: &mut D, area: Rectangle, colour: Rgb565) -> Result<(), D::Error> {
-    let stroke = |width, colour| {
-        PrimitiveStyleBuilder::new()
-            .stroke_color(colour)
-            .stroke_width(width)
-            .stroke_alignment(StrokeAlignment::Inside)
-            .build()
-    };
-    // A dark rim keeps the colour readable on a bright photo.
-    area.into_styled(stroke(3, Rgb565::BLACK)).draw(target)?;
-    area.into_styled(stroke(2, colour)).draw(target)
-}
-
-fn draw_link<D: DrawTarget<Color = Rgb565>>(target: &mut D, human: Point, object: Point) -> Result<(), D::Error> {
-    let link = Line::new(human, object);
-    link.into_styled(PrimitiveStyle::with_stroke(Rgb565::BLACK, 3)).draw(target)?;
-    link.into_styled(PrimitiveStyle::with_stroke(Rgb565::WHITE, 1)).draw(target)?;
-    for (end, colour) in [(human, HUMAN), (object, OBJECT)] {
-        Circle::with_center(end, 7).into_styled(PrimitiveStyle::with_fill(Rgb565::BLACK)).draw(target)?;
-        Circle::with_center(end, 5).into_styled(PrimitiveStyle::with_fill(colour)).draw(target)?;
+    /// Draws boxes and links of `triplets`, best first. Triplets of one pair of boxes share them; where there is more than one
+    /// pair, each link carries the ranks (from 1) of its triplets, nearer to its human: of two people who do something to each
+    /// other both links stay readable.
+    pub(super) fn draw_triplets<D: DrawTarget<Color = Rgb565>>(
+        self,
+        target: &mut D,
+        place: &Placement,
+        triplets: &[SceneTriplet],
+    ) -> Result<(), D::Error> {
+        let mut pairs: Vec<(Rectangle, Option<Rectangle>, String)> = Vec::new();
+        for (i, triplet) in triplets.iter().enumerate() {
+            let Some(human) = place.rectangle(triplet.human) else { continue };
+            let object = triplet.object.and_then(|o| place.rectangle(o));
+            let rank = (i + 1).to_string();
+            match pairs.iter_mut().find(|(h, o, _)| *h == human && *o == object) {
+                Some((_, _, ranks)) => {
+                    ranks.push(' ');
+                    ranks.push_str(&rank);
+                }
+                None => pairs.push((human, object, rank)),
+            }
+        }
+        let mut target = target.clipped(&place.on_screen);
+        // The best lies on top.
+        for (human, object, _) in pairs.iter().rev() {
+            if let Some(object) = object {
+                self.draw_box(&mut target, *object, OBJECT)?;
+            }
+            self.draw_box(&mut target, *human, HUMAN)?;
+        }
+        for (human, object, _) in pairs.iter().rev() {
+            if let Some(object) = object {
+                self.draw_link(&mut target, human.center(), object.center())?;
+            }
+        }
+        if pairs.len() > 1 {
+            let mut taken: Vec<Rectangle> = Vec::new();
+            for (human, object, ranks) in &pairs {
+                let to_object = object.map_or(Point::zero(), |object| object.center() - human.center());
+                let badge = self.badge(&place.on_screen, human.center() + to_object * 3 / 10, ranks, &taken);
+                target.fill_solid(&badge, Rgb565::BLACK)?;
+                let at = badge.top_left + Point::new(2, 1) * self.unit as i32;
+                self.face.line(&mut target, at, Rgb565::WHITE, ranks)?;
+                taken.push(badge);
+            }
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-fn draw_ranks<D: DrawTarget<Color = Rgb565>>(
-    target: &mut D,
-    inside: &Rectangle,
-    middle: Point,
-    ranks: &str,
-) -> Result<(), D::Error> {
-    let size = Size::new(text::width(&FONT_5X8, ranks) + 3, FONT_5X8.character_size.height + 2);
-    let mut badge = Rectangle::with_center(middle, size);
-    let last = inside.top_left + (inside.size.saturating_sub(size));
-    badge.top_left = badge.top_left.component_min(last).component_max(inside.top_left);
-    target.fill_solid(&badge, Rgb565::BLACK)?;
-    text::line(target, &FONT_5X8, badge.top_left + Point::new(2, 1), Rgb565::WHITE, ranks)?;
-    Ok(())
+    fn draw_box<D: DrawTarget<Color = Rgb565>>(
+        self,
+        target: &mut D,
+        area: Rectangle,
+        colour: Rgb565,
+    ) -> Result<(), D::Error> {
+        let stroke = |width, colour| {
+            PrimitiveStyleBuilder::new()
+                .stroke_color(colour)
+                .stroke_width(width * self.unit)
+                .stroke_alignment(StrokeAlignment::Inside)
+                .build()
+        };
+        // A dark rim keeps the colour readable on a bright photo.
+        area.into_styled(stroke(3, Rgb565::BLACK)).draw(target)?;
+        area.into_styled(stroke(2, colour)).draw(target)
+    }
+
+    fn draw_link<D: DrawTarget<Color = Rgb565>>(
+        self,
+        target: &mut D,
+        human: Point,
+        object: Point,
+    ) -> Result<(), D::Error> {
+        let link = Line::new(human, object);
+        link.into_styled(PrimitiveStyle::with_stroke(Rgb565::BLACK, 3 * self.unit)).draw(target)?;
+        link.into_styled(PrimitiveStyle::with_stroke(Rgb565::WHITE, self.unit)).draw(target)?;
+        for (end, colour) in [(human, HUMAN), (object, OBJECT)] {
+            for (diameter, colour) in [(7, Rgb565::BLACK), (5, colour)] {
+                let dot = Circle::with_center(end, diameter * self.unit);
+                dot.into_styled(PrimitiveStyle::with_fill(colour)).draw(target)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where `ranks` are written: around `middle`, inside the picture, and above or below the badges that are `taken`.
+    fn badge(self, inside: &Rectangle, middle: Point, ranks: &str, taken: &[Rectangle]) -> Rectangle {
+        let size = Size::new(self.face.width(ranks) + 3 * self.unit, self.face.height() + 2 * self.unit);
+        let last = inside.top_left + (inside.size.saturating_sub(size));
+        let step = (size.height + self.unit) as i32;
+        let at = |shift: i32| {
+            let mut badge = Rectangle::with_center(middle + Point::new(0, shift * step), size);
+            badge.top_left = badge.top_left.component_min(last).component_max(inside.top_left);
+            badge
+        };
+        let free = |badge: &Rectangle| taken.iter().all(|other| badge.intersection(other).is_zero_sized());
+        let places = taken.len() as i32 + 1;
+        (0..=2 * places).map(|i| at(if i % 2 == 0 { -i / 2 } else { i / 2 + 1 })).find(free).unwrap_or(at(0))
+    }
 }
 
 #[cfg(test)]
@@ -219,5 +257,21 @@ mod tests {
         }
         let line = Placement::new(PictureSize::new(10_000, 1), area(240, 180)).unwrap();
         assert_eq!(line.rectangle(BBox::new(0., 0., 10_000., 1.)), Some(line.on_screen));
+    }
+
+    #[test]
+    fn badges_do_not_hide_each_other() {
+        let pen = Pen::new(1, SMALL);
+        let inside = Rectangle::new(Point::new(0, 14), Size::new(240, 180));
+        let mut taken = Vec::new();
+        for ranks in ["1 2", "3", "4", "5"] {
+            let badge = pen.badge(&inside, Point::new(100, 100), ranks, &taken);
+            assert!(taken.iter().all(|other: &Rectangle| badge.intersection(other).is_zero_sized()), "{ranks}");
+            taken.push(badge);
+        }
+        assert_eq!(taken[0].center(), Rectangle::with_center(Point::new(100, 100), taken[0].size).center());
+        // In a corner they stay inside.
+        let corner = pen.badge(&inside, Point::new(239, 193), "1 2 3", &[]);
+        assert_eq!(corner.bottom_right(), inside.bottom_right());
     }
 }

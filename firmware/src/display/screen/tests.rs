@@ -1,5 +1,8 @@
+use super::text::Face;
 use super::*;
 use crate::display::Canvas;
+use embedded_graphics::mono_font::MonoFont;
+use embedded_graphics::mono_font::iso_8859_1::{FONT_5X8, FONT_6X10, FONT_7X13_BOLD, FONT_9X15_BOLD};
 
 fn triplet(human: [f32; 4], object: [f32; 4], verb: &str, name: &str, score: f32) -> SceneTriplet {
     SceneTriplet {
@@ -19,6 +22,8 @@ fn scene<'a>(picture: &'a RgbImage, triplets: &'a [SceneTriplet], people: &'a [B
         triplets,
         frame: Some(12),
         frame_ms: Some(34.4),
+        frames_per_second: Some(28.94),
+        temperature: Some(51.6),
         dropped: 0,
     }
 }
@@ -59,13 +64,6 @@ const VIEW: Rectangle = Rectangle::new(Point::new(0, 14), Size::new(240, 180));
 
 fn grey(width: u32, height: u32) -> RgbImage {
     RgbImage::from_pixel(width, height, image::Rgb([98, 97, 98]))
-}
-
-#[test]
-fn bands_of_the_square_screen_leave_a_4_to_3_picture_whole() {
-    let layout = Layout::new(Rectangle::new(Point::zero(), Size::new(240, 240)));
-    assert_eq!(layout.picture, VIEW);
-    assert_eq!(layout.triplets, Rectangle::new(Point::new(0, 194), Size::new(240, 46)));
 }
 
 #[test]
@@ -110,7 +108,7 @@ fn a_portrait_picture_keeps_its_shape_between_margins() {
 }
 
 /// The text of one row of cells, read back by comparing each cell with every printable letter of the font.
-fn read(canvas: &Canvas, font: &MonoFont, at: Point, columns: usize) -> String {
+fn read(canvas: &Canvas, font: &'static MonoFont<'static>, at: Point, columns: usize) -> String {
     let Size { width, height } = font.character_size;
     let ink = |canvas: &Canvas, corner: Point| -> Vec<bool> {
         let paper = [BAR, Rgb565::BLACK];
@@ -121,10 +119,10 @@ fn read(canvas: &Canvas, font: &MonoFont, at: Point, columns: usize) -> String {
         .map(|i| {
             let seen = ink(canvas, at + Point::new((i as u32 * width) as i32, 0));
             (' '..='~')
-                .chain(['\u{2026}'])
+                .chain(['\u{2026}', '\u{b0}'])
                 .find(|c| {
                     let mut one = Canvas::new(width as u16 + 2, height as u16 + 2);
-                    text::line(&mut one, font, Point::zero(), Rgb565::WHITE, &c.to_string()).unwrap();
+                    Face::new(font, 1).line(&mut one, Point::zero(), Rgb565::WHITE, &c.to_string()).unwrap();
                     ink(&one, Point::zero()) == seen
                 })
                 .unwrap_or('\u{fffd}')
@@ -151,9 +149,9 @@ fn texts_can_be_read_back() {
     scene.dropped = 7;
     let canvas = drawn(240, 240, &scene);
     assert_eq!(triplet_line(&canvas, 0), "1 ride bicycle|0.93");
-    assert_eq!(triplet_line(&canvas, 1), "2 have a long conversation\u{2026}|0.50");
+    assert_eq!(triplet_line(&canvas, 1), "2 have a long\u{2026} a refrigerat\u{2026}|0.50");
     assert_eq!(triplet_line(&canvas, 2), "3 wave|0.05");
-    assert_eq!(read(&canvas, &FONT_6X10, Point::new(14, 2), 13), "ok  #12  34 m");
+    assert_eq!(read(&canvas, &FONT_6X10, Point::new(14, 2), 30).trim_end(), "ok  28.9 fps  52\u{b0}C  34 ms  #12");
     assert_eq!(read(&canvas, &FONT_6X10, Point::new(240 - 6 * 6 - 2, 2), 6), "drop 7");
     triplets.truncate(1);
     let canvas = drawn(240, 240, &self::scene(&picture, &triplets, &[]));
@@ -184,6 +182,8 @@ fn states_and_errors_are_words_on_the_screen() {
         ),
         (State::ModelError("manifest.json: no key".into()), "model error", "Model error", "manifest.json: no key"),
         (State::DeviceError("/dev/serial0: busy".into()), "device error", "Device error", "/dev/serial0: busy"),
+        (State::NoCamera("/dev/video0: gone".into()), "no camera", "No camera", "/dev/video0: gone"),
+        (State::Update("nano-7, checking".into()), "update", "Update", "nano-7, checking"),
     ];
     for (state, word, title, message) in cases {
         let canvas = drawn(240, 240, &Scene::of_state(state));
@@ -217,13 +217,28 @@ fn nothing_panics_at_any_size_or_with_any_box() {
     ];
     let people = [BBox::new(-1e30, -1e30, 1e30, 1e30), BBox::new(f32::NAN, 0., 1., 1.)];
     let pictures = [grey(1, 1), grey(3000, 1), grey(1, 3000), RgbImage::new(0, 0), grey(640, 480)];
-    for (width, height) in [(240, 240), (320, 240), (128, 64), (1, 1), (0, 0), (7, 300), (300, 7), (160, 160), (40, 40)]
-    {
+    for (width, height) in [
+        (240, 240),
+        (320, 240),
+        (128, 64),
+        (128, 32),
+        (1, 1),
+        (0, 0),
+        (7, 300),
+        (300, 7),
+        (160, 160),
+        (120, 120),
+        (40, 40),
+        (800, 480),
+        (1280, 720),
+    ] {
         for picture in &pictures {
             for shown in 0..=wild.len() {
                 let mut scene = scene(picture, &wild[..shown], &people);
                 scene.frame = Some(u64::MAX);
                 scene.frame_ms = Some(f64::INFINITY);
+                scene.frames_per_second = Some(f32::NAN);
+                scene.temperature = Some(f32::NEG_INFINITY);
                 scene.dropped = u64::MAX;
                 drawn(width, height, &scene);
             }
@@ -236,4 +251,51 @@ fn nothing_panics_at_any_size_or_with_any_box() {
             drawn(width, height, &Scene::of_state(state));
         }
     }
+}
+
+#[test]
+fn numbers_that_do_not_fit_are_left_out_the_last_first() {
+    let picture = grey(480, 360);
+    let scene = scene(&picture, &[], &[]);
+    let cases = [
+        (99, "ok  28.9 fps  52\u{b0}C  34 ms  #12"),
+        (29, "ok  28.9 fps  52\u{b0}C  34 ms"),
+        (19, "ok  28.9 fps  52\u{b0}C"),
+        (17, "ok  28.9 fps"),
+        (5, "ok"),
+        (1, "\u{2026}"),
+        (0, ""),
+    ];
+    for (columns, said) in cases {
+        assert_eq!(scene.status(columns, "  "), said, "{columns}");
+    }
+    let fast = Scene { frames_per_second: Some(123.4), temperature: None, ..scene };
+    assert_eq!(fast.status(20, " "), "ok 123 fps 34 ms #12");
+}
+
+#[test]
+fn screens_without_room_for_a_picture_are_black_and_white() {
+    let picture = grey(480, 360);
+    let triplets = [triplet([0., 0., 9., 9.], [5., 5., 9., 9.], "ride", "bicycle", 0.934)];
+    for (width, height) in [(128, 64), (128, 32), (119, 400), (400, 119)] {
+        for state in [State::Running, State::NoCamera("/dev/video0".into())] {
+            let canvas = drawn(width, height, &Scene { state, ..scene(&picture, &triplets, &[]) });
+            let inks = canvas.pixels().iter().all(|c| [Rgb565::WHITE, Rgb565::BLACK].contains(c));
+            assert!(inks, "{width}x{height}");
+        }
+    }
+}
+
+#[test]
+fn wide_screens_say_verb_and_object_on_two_lines_beside_the_picture() {
+    let picture = grey(480, 360);
+    let triplets = [
+        triplet([0., 0., 9., 9.], [5., 5., 9., 9.], "ride", "bicycle", 0.934),
+        triplet([0., 0., 9., 9.], [5., 5., 9., 9.], "talk on", "cell phone", 0.5),
+    ];
+    let canvas = drawn(800, 480, &scene(&picture, &triplets, &[]));
+    use embedded_graphics::mono_font::iso_8859_1::FONT_10X20;
+    let said = |y| read(&canvas, &FONT_10X20, Point::new(552, y), 20).trim_end().to_owned();
+    assert_eq!([said(21), said(43), said(71), said(93)], ["1 ride", "  bicycle", "2 talk on", "  cell phone"]);
+    assert_eq!(read(&canvas, &FONT_10X20, Point::new(756, 21), 4), "0.93");
 }
