@@ -22,6 +22,14 @@ fn boards() -> [Box<dyn Board>; 2] {
     [Box::new(Host), Box::new(RaspberryPi::assumed())]
 }
 
+fn start(port: Box<dyn SerialPort>, baud: u32, capacity: usize) -> io::Result<LineWriter> {
+    LineWriter::start(Some(port), None, Protocol::Jsonl, baud, capacity)
+}
+
+fn push(writer: &LineWriter, line: &str) {
+    writer.push(format!("{line}\n").into_bytes());
+}
+
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -35,7 +43,7 @@ fn a_reader_gets_exactly_the_lines() {
     for board in boards() {
         let (reader, _device, path) = pty();
         let port = board.open_serial(Path::new(&path), BAUD).unwrap();
-        let writer = LineWriter::start(port, BAUD, QUEUE_LINES).unwrap();
+        let writer = start(port, BAUD, QUEUE_LINES).unwrap();
         let long = format!("{{\"long\": \"{}\"}}", "\u{e9}x".repeat(20_000));
         let lines = ["{\"a\": 1}", "", &long, "{\"b\": \"\\u0003\"}"];
         let expected = lines.map(str::to_owned);
@@ -48,7 +56,7 @@ fn a_reader_gets_exactly_the_lines() {
             })
         });
         for line in lines {
-            writer.push(line);
+            push(&writer, line);
         }
         assert_eq!(writer.close(SOON).0, LineCounts { sent: 4, dropped: 0, failed: 0 });
         assert_eq!(reading.join().unwrap(), lines.map(|l| format!("{l}\n")), "{}", board.name());
@@ -60,11 +68,11 @@ fn a_reader_that_never_reads_holds_nothing_up() {
     for board in boards() {
         let (_reader, _device, path) = pty();
         let port = board.open_serial(Path::new(&path), BAUD).unwrap();
-        let writer = LineWriter::start(port, BAUD, QUEUE_LINES).unwrap();
+        let writer = start(port, BAUD, QUEUE_LINES).unwrap();
         let line = "x".repeat(4000);
         let start = Instant::now();
         for _ in 0..2000 {
-            writer.push(&line);
+            push(&writer, &line);
         }
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         assert!(
@@ -83,10 +91,10 @@ fn a_vanished_reader_is_counted_and_reported_once() {
     for board in boards() {
         let (reader, device, path) = pty();
         let port = board.open_serial(Path::new(&path), BAUD).unwrap();
-        let writer = LineWriter::start(port, BAUD, QUEUE_LINES).unwrap();
+        let writer = start(port, BAUD, QUEUE_LINES).unwrap();
         drop((reader, device));
         for failed in 1..=5 {
-            writer.push("{}");
+            push(&writer, "{}");
             wait_for("a failed line", || writer.counts().failed == failed);
             assert_eq!(writer.take_error().is_some(), failed == 1, "{}", board.name());
         }
@@ -118,12 +126,12 @@ fn scripted() -> (Box<Scripted>, mpsc::Sender<io::Result<usize>>, mpsc::Receiver
 #[test]
 fn a_full_queue_loses_its_oldest_line() {
     let (port, order, seen) = scripted();
-    let writer = LineWriter::start(port, BAUD, 2).unwrap();
-    writer.push("a");
+    let writer = start(port, BAUD, 2).unwrap();
+    push(&writer, "a");
     // `a` is with the port now, so the queue holds two of the next three.
     assert_eq!(seen.recv_timeout(SOON).unwrap(), b"a\n");
     for line in ["b", "c", "d"] {
-        writer.push(line);
+        push(&writer, line);
     }
     assert_eq!(writer.counts().dropped, 1);
     for _ in 0..3 {
@@ -134,25 +142,56 @@ fn a_full_queue_loses_its_oldest_line() {
 }
 
 #[test]
+fn frames_make_room_for_what_no_newer_message_replaces() {
+    let (port, order, seen) = scripted();
+    let writer = start(port, BAUD, 2).unwrap();
+    push(&writer, "a");
+    assert_eq!(seen.recv_timeout(SOON).unwrap(), b"a\n");
+    writer.push_lasting(b"error\n".to_vec());
+    for line in ["b", "c", "d"] {
+        push(&writer, line);
+    }
+    for _ in 0..3 {
+        order.send(Ok(99)).unwrap();
+    }
+    assert_eq!(writer.close(SOON).0, LineCounts { sent: 3, dropped: 2, failed: 0 });
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [b"error\n".as_slice(), b"d\n"]);
+
+    // Where nothing else waits the oldest of them goes.
+    let (port, order, seen) = scripted();
+    let writer = start(port, BAUD, 2).unwrap();
+    push(&writer, "a");
+    seen.recv_timeout(SOON).unwrap();
+    for error in ["1\n", "2\n", "3\n"] {
+        writer.push_lasting(error.as_bytes().to_vec());
+    }
+    for _ in 0..3 {
+        order.send(Ok(99)).unwrap();
+    }
+    assert_eq!(writer.close(SOON).0, LineCounts { sent: 3, dropped: 1, failed: 0 });
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [b"2\n", b"3\n"]);
+}
+
+#[test]
 fn after_a_line_that_broke_off_the_next_starts_anew() {
     let (port, order, seen) = scripted();
-    let writer = LineWriter::start(port, BAUD, 9).unwrap();
+    let writer = start(port, BAUD, 9).unwrap();
     let broken = || Err(io::ErrorKind::BrokenPipe.into());
     for answer in [Ok(2), Ok(0), broken(), broken(), Ok(0), Ok(1), Ok(9), broken(), Ok(9)] {
         order.send(answer).unwrap();
     }
-    writer.push("one");
+    push(&writer, "one");
     wait_for("line one", || writer.counts().failed == 1);
     assert!(writer.take_error().is_some());
-    writer.push("two");
+    push(&writer, "two");
     wait_for("line two", || writer.counts().failed == 2);
     assert!(writer.take_error().is_none(), "one row of failures is reported once");
-    writer.push("three");
+    push(&writer, "three");
     wait_for("line three", || writer.counts().sent == 1);
-    writer.push("four");
+    push(&writer, "four");
     wait_for("line four", || writer.counts().failed == 3);
     assert!(writer.take_error().is_some(), "a new row of failures is reported");
-    writer.push("five");
+    push(&writer, "five");
     assert_eq!(writer.close(SOON).0, LineCounts { sent: 2, dropped: 0, failed: 3 });
     let given: Vec<String> = seen.try_iter().map(|b| String::from_utf8(b).unwrap()).collect();
     assert_eq!(given, ["one\n", "e\n", "e\n", "\n", "\n", "\n", "three\n", "four\n", "five\n"]);
@@ -161,9 +200,9 @@ fn after_a_line_that_broke_off_the_next_starts_anew() {
 #[test]
 fn a_port_that_blocks_for_ever_is_left_behind() {
     let (port, order, seen) = scripted();
-    let writer = LineWriter::start(port, BAUD, 9).unwrap();
+    let writer = start(port, BAUD, 9).unwrap();
     for _ in 0..4 {
-        writer.push("line");
+        push(&writer, "line");
     }
     seen.recv_timeout(SOON).unwrap();
     let start = Instant::now();
@@ -175,9 +214,92 @@ fn a_port_that_blocks_for_ever_is_left_behind() {
 #[test]
 fn the_time_to_send_follows_the_speed() {
     let (port, _order, seen) = scripted();
-    let writer = LineWriter::start(port, 1000, 9).unwrap();
-    writer.push(&"x".repeat(49));
+    let writer = start(port, 1000, 9).unwrap();
+    push(&writer, &"x".repeat(49));
     seen.recv_timeout(SOON).unwrap();
-    writer.push(&"x".repeat(49));
+    push(&writer, &"x".repeat(49));
     assert_eq!(writer.time_to_send(), Duration::from_secs(1));
+}
+
+#[test]
+fn a_slow_line_keeps_new_messages_out_of_the_driver() {
+    let (port, order, seen) = scripted();
+    // 100 bytes a second: a message of 20 bytes takes 0.2 s.
+    let writer = start(port, 1000, 2).unwrap();
+    for _ in 0..20 {
+        order.send(Ok(99)).unwrap();
+    }
+    for i in 10..20 {
+        push(&writer, &format!("message number {i}.."));
+        if i == 10 {
+            wait_for("the first message", || writer.counts().sent == 1);
+        }
+    }
+    let begun = Instant::now();
+    assert_eq!(writer.counts(), LineCounts { sent: 1, dropped: 7, failed: 0 });
+    assert!(writer.time_to_send() > Duration::from_millis(450), "{:?}", writer.time_to_send());
+    assert_eq!(writer.close(SOON).0, LineCounts { sent: 3, dropped: 7, failed: 0 });
+    assert!(begun.elapsed() > Duration::from_millis(250), "{:?}", begun.elapsed());
+    let given: Vec<String> = seen.try_iter().map(|b| String::from_utf8(b).unwrap()).collect();
+    assert_eq!(given, [10, 18, 19].map(|i| format!("message number {i}..\n")));
+}
+
+/// A port that hands what it takes to a test, until its reader has gone.
+struct Reported(mpsc::Sender<Vec<u8>>);
+
+impl SerialPort for Reported {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(bytes.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+}
+
+#[test]
+fn a_port_that_was_away_is_opened_again_ever_more_seldom() {
+    let (opened, tries) = mpsc::channel();
+    let (given, seen) = mpsc::channel();
+    let mut answers = 0;
+    let reopen: Reopen = Box::new(move || {
+        opened.send(Instant::now()).unwrap();
+        answers += 1;
+        if answers < 3 { Err(io::ErrorKind::NotFound.into()) } else { Ok(Box::new(Reported(given.clone()))) }
+    });
+    let (gone, _) = mpsc::channel();
+    let writer = LineWriter::start(Some(Box::new(Reported(gone))), Some(reopen), Protocol::Frames, BAUD, 9).unwrap();
+    let start = Instant::now();
+    let mut pushed = 0;
+    while writer.counts().sent == 0 {
+        writer.push(vec![7, 0]);
+        pushed += 1;
+        assert!(start.elapsed() < SOON);
+        thread::sleep(Duration::from_millis(5));
+    }
+    let error = writer.take_error().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "the first error is the one that is said");
+    let (counts, error) = writer.close(SOON);
+    assert_eq!((counts.sent + counts.dropped + counts.failed, error.is_none()), (pushed, true));
+    assert!(counts.failed > 20, "{counts:?}");
+    let tries: Vec<Duration> = tries.try_iter().map(|at| at - start).collect();
+    assert_eq!(tries.len(), 3);
+    for (at, least) in tries.iter().zip([500, 1500, 3500]) {
+        let least = Duration::from_millis(least);
+        assert!(*at >= least && *at < least + Duration::from_millis(900), "{tries:?}");
+    }
+    // Whoever reads now is brought into step first.
+    assert_eq!(seen.try_iter().take(2).collect::<Vec<_>>(), [vec![0], vec![7, 0]]);
+}
+
+#[test]
+fn a_port_that_is_not_there_yet_is_opened_with_the_first_message() {
+    let (given, seen) = mpsc::channel();
+    let reopen: Reopen = Box::new(move || Ok(Box::new(Reported(given.clone()))));
+    let writer = LineWriter::start(None, Some(reopen), Protocol::Jsonl, BAUD, 9).unwrap();
+    push(&writer, "a");
+    assert_eq!(writer.close(SOON).0, LineCounts { sent: 1, dropped: 0, failed: 0 });
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [b"\n".to_vec(), b"a\n".to_vec()]);
+    let writer = LineWriter::start(None, None, Protocol::Jsonl, BAUD, 9).unwrap();
+    push(&writer, "a");
+    let (counts, error) = writer.close(SOON);
+    assert_eq!(counts, LineCounts { sent: 0, dropped: 0, failed: 1 });
+    assert_eq!(error.unwrap().kind(), io::ErrorKind::NotConnected);
 }
