@@ -14,8 +14,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod board;
+pub mod check;
+pub mod config;
 pub mod device;
 pub mod display;
 mod outputs;
 pub mod serial;
 pub mod source;
+pub mod update;

@@ -178,9 +178,9 @@ fn a_wrong_command_line_is_status_2() {
         (&["--json"], "--source"),
         (&["--json", "--source", "rtsp://camera/stream"], "`rtsp` is not in this version"),
         (&["--json", "--source", "foo://x"], "unknown scheme `foo`"),
-        (&["--source", horse, "--display", "st7789://spi0"], "png://"),
+        (&["--source", horse, "--display", "st7789://spi0"], "spi0.0"),
         (&["--json", "--source", horse, "--min-score", "1.5"], "a number from 0 to 1"),
-        (&["--json", "--source", horse, "--board", "jetson"], "raspberry_pi"),
+        (&["--json", "--source", horse, "--board", "orin"], "raspberry_pi, jetson"),
         (&["--json", "--source", horse, "--repeat", "0"], "--repeat"),
     ];
     for (args, words) in cases {

@@ -1,54 +1,41 @@
 //! The device: source -> pipeline -> screen, serial port and standard output.
 
+mod control;
+mod model;
+mod pace;
+mod reload;
+mod runner;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hoi_runtime::bundle::{BundleError, ModelBundle};
-use hoi_runtime::engine::TractEngine;
-use hoi_runtime::geometry::BBox;
-use hoi_runtime::pipeline::{HoiPipeline, PipelineError};
-use hoi_runtime::sink::FrameRecord;
-use hoi_runtime::source::{Frame, ImageLimits};
-use serde::Serialize;
+use hoi_runtime::bundle::BundleError;
+use hoi_runtime::pipeline::PipelineError;
 
-use crate::board::{self, BoardChoice, BoardError};
-use crate::display::screen::{Scene, SceneTriplet, State};
-use crate::display::{self, DisplayError};
-use crate::outputs::Outputs;
+pub use control::Control;
+
+use crate::board::BoardError;
+use crate::config::{Config, ConfigError};
+use crate::display::DisplayError;
 use crate::serial::LineCounts;
-use crate::source::{FileSource, OpenError, Taken};
+use crate::source::{FeedCounts, OpenError};
+use crate::update::UpdateError;
 
 /// How long the end of a run waits for the serial line, beside the time that the waiting lines need at its speed.
 pub const FLUSH_WAIT: Duration = Duration::from_secs(2);
 
-/// The schema of the line that takes a frame's place when the frame could not be read or answered.
-pub const ERROR_SCHEMA: &str = "hoi.error/1";
+/// Reads the configuration again.
+pub type ReadAgain = Box<dyn Fn() -> Result<Config, ConfigError>>;
 
 /// What a run of the device is to do.
-#[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where pictures come from, as a URI.
-    pub source: String,
-    /// How often the source is gone through, at least once.
-    pub repeat: u32,
-    /// Where the screen is drawn, as a URI.
-    pub display: Option<String>,
-    /// Device node of the serial port.
-    pub serial: Option<PathBuf>,
-    /// Bits a second of the serial port.
-    pub baud: u32,
-    /// Which board this is.
-    pub board: BoardChoice,
-    /// Folder of the bundle, or a name that [`ModelBundle::load`] takes; `None` for the fastest on this CPU of those in the program.
-    pub bundle: Option<PathBuf>,
-    /// Threads that one network may use.
-    pub threads: usize,
-    /// Triplets and detections below this score are left out, in `[0, 1]`.
-    pub min_score: f32,
-    /// Whether the frames are printed as well.
-    pub json: bool,
+    /// What it is to do.
+    pub config: Config,
+    /// For a service: how its configuration is read again. A part that is missing does not stop a service, it is tried again and
+    /// again. `None` for a command line: what is missing ends it at once.
+    pub again: Option<ReadAgain>,
 }
 
 /// Why a run did not begin.
@@ -79,13 +66,22 @@ pub enum DeviceError {
         #[source]
         source: Box<PipelineError>,
     },
-    /// No thread for the serial port.
-    #[error("cannot start the thread of the serial port")]
-    Thread(#[source] io::Error),
+    /// The store of the updates.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// No thread.
+    #[error("cannot start the thread of {what}")]
+    Thread {
+        /// Whose.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl DeviceError {
-    /// Whether the command line is wrong, and not the device.
+    /// Whether the command line or the configuration is wrong, and not the device.
     pub fn is_usage(&self) -> bool {
         match self {
             Self::NoOutput => true,
@@ -109,21 +105,36 @@ pub struct Summary {
     pub stdout_error: Option<io::ErrorKind>,
     /// What became of the serial lines; `None` without a serial port.
     pub lines: Option<LineCounts>,
+    /// Pictures of a camera that came while the model was busy, and were left out.
+    pub dropped: u64,
+    /// How often a camera had to be started again.
+    pub restarts: u64,
 }
 
 impl Summary {
-    /// Whether nothing failed. Lines dropped for a slow reader are no failure.
+    /// Whether nothing failed. Lines dropped for a slow reader are no failure, nor is a camera that was started again.
     pub fn is_clean(&self) -> bool {
         self.failed == 0
             && self.lost_screens == 0
             && self.lines.is_none_or(|lines| lines.failed == 0)
             && self.stdout_error.is_none_or(|kind| kind == io::ErrorKind::BrokenPipe)
     }
+
+    fn add_feed(&mut self, counts: FeedCounts) {
+        self.dropped += counts.dropped;
+        self.restarts += counts.restarts;
+    }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} frames, {} failed", self.frames, self.failed)?;
+        if self.dropped > 0 {
+            write!(f, ", {} dropped while the model was busy", self.dropped)?;
+        }
+        if self.restarts > 0 {
+            write!(f, "; source: started again {} times", self.restarts)?;
+        }
         if let Some(LineCounts { sent, dropped, failed }) = self.lines {
             write!(f, "; serial: {sent} lines sent, {dropped} dropped, {failed} failed")?;
         }
@@ -134,114 +145,16 @@ impl fmt::Display for Summary {
     }
 }
 
-/// A frame that could not be read or answered, as a line of JSON.
-#[derive(Debug, Serialize)]
-struct ErrorRecord<'a> {
-    schema: &'static str,
-    source: &'a str,
-    frame: u64,
-    /// `source` or `model`.
-    part: &'static str,
-    error: &'a str,
-}
-
-/// Runs the device until its source ends. Frames go to `stdout` where the settings ask for it; what goes wrong on the way is
-/// said on standard error, shown on the screen and counted, and the next frame is taken.
+/// Runs the device until its source ends or `control` says so. Frames go to `stdout` where the settings ask for it; what goes wrong on
+/// the way is said on standard error, shown on the screen, sent to the serial port and counted, and the next frame is taken.
 ///
 /// # Errors
 /// [`DeviceError`] when the run cannot begin; the screen, where it is open by then, says so too.
-pub fn run(settings: &Settings, stdout: &mut dyn Write) -> Result<Summary, DeviceError> {
-    if settings.display.is_none() && settings.serial.is_none() && !settings.json {
+pub fn run(settings: &Settings, control: &Control, stdout: &mut dyn Write) -> Result<Summary, DeviceError> {
+    if settings.again.is_none() && !settings.config.has_output() {
         return Err(DeviceError::NoOutput);
     }
-    let display = settings.display.as_deref().map(display::open).transpose()?;
-    let mut outputs = Outputs::new(display, settings.json.then_some(stdout));
-    outputs.show(&Scene::of_state(State::Starting("loading the model".to_owned())));
-    let begun = begin(settings, &mut outputs);
-    let (source, pipeline) = begun.inspect_err(|error| {
-        let said = describe(error);
-        outputs.show(&Scene::of_state(match error {
-            DeviceError::Bundle(_) | DeviceError::Pipeline { .. } => State::ModelError(said),
-            DeviceError::Source(_) => State::SourceError(said),
-            _ => State::DeviceError(said),
-        }));
-    })?;
-
-    let mut summary = Summary::default();
-    for Taken { source, frame } in source {
-        let index = summary.frames;
-        summary.frames += 1;
-        let answer = match frame {
-            Ok(frame) => pipeline.run(&frame).map(|result| (result, frame)).map_err(|e| ("model", describe(&e))),
-            Err(error) => Err(("source", describe(&error))),
-        };
-        match answer {
-            Ok((result, frame)) => {
-                let record = FrameRecord::new(&frame, &result, pipeline.vocabulary(), settings.min_score);
-                outputs.send(&record, true);
-                show_frame(&mut outputs, &frame, &record, &pipeline.vocabulary().spec().human);
-            }
-            Err((part, error)) => {
-                summary.failed += 1;
-                eprintln!("hoi-device: frame {index}: {error}");
-                let record = ErrorRecord { schema: ERROR_SCHEMA, source: &source, frame: index, part, error: &error };
-                outputs.send(&record, false);
-                let state = if part == "model" { State::ModelError(error) } else { State::SourceError(error) };
-                outputs.show(&Scene { frame: Some(index), dropped: outputs.dropped(), ..Scene::of_state(state) });
-            }
-        }
-        outputs.report();
-        if !outputs.any_left() {
-            break;
-        }
-    }
-    summary.stdout_error = outputs.stdout_error();
-    (summary.lines, summary.lost_screens) = outputs.finish(FLUSH_WAIT);
-    Ok(summary)
-}
-
-/// Opens everything else that a run needs, what is quick to fail first.
-fn begin(settings: &Settings, outputs: &mut Outputs<'_>) -> Result<(FileSource, HoiPipeline), DeviceError> {
-    let source = FileSource::open(&settings.source, settings.repeat, ImageLimits::default())?;
-    let board = board::select(settings.board)?;
-    eprintln!("hoi-device: board {} ({})", board.name(), board.model());
-    if let Some(device) = &settings.serial {
-        let port = board.open_serial(device, settings.baud)?;
-        outputs.add_serial(device, port, settings.baud).map_err(DeviceError::Thread)?;
-    }
-    let bundle = match &settings.bundle {
-        Some(folder) => ModelBundle::load(folder)?,
-        None => ModelBundle::fastest_builtin()?,
-    };
-    eprintln!("hoi-device: bundle {}", bundle.origin().display());
-    let pipeline = HoiPipeline::new(&bundle, &TractEngine::new(settings.threads))
-        .map_err(|source| DeviceError::Pipeline { bundle: bundle.origin().to_owned(), source: Box::new(source) })?;
-    Ok((source, pipeline))
-}
-
-fn show_frame(outputs: &mut Outputs<'_>, frame: &Frame, record: &FrameRecord, human: &str) {
-    let bbox = |edges: [f64; 4]| BBox::from(edges.map(|v| v as f32));
-    let triplets: Vec<SceneTriplet> = record
-        .triplets
-        .iter()
-        .map(|t| SceneTriplet {
-            human: bbox(t.human.bbox),
-            object: t.object.as_ref().map(|o| bbox(o.bbox)),
-            verb: t.verb.replace('_', " "),
-            object_name: t.object.as_ref().map(|o| o.class.replace('_', " ")),
-            score: t.score,
-        })
-        .collect();
-    let people: Vec<BBox> = record.detections.iter().filter(|d| d.class == human).map(|d| bbox(d.bbox)).collect();
-    outputs.show(&Scene {
-        state: State::Running,
-        picture: Some(&frame.pixels),
-        people: &people,
-        triplets: &triplets,
-        frame: Some(frame.index),
-        frame_ms: Some(record.timings_ms.total),
-        dropped: outputs.dropped(),
-    });
+    runner::run(settings, control, stdout)
 }
 
 /// An error with its causes on one line. A cause whose words are already there is not said again.
@@ -284,7 +197,7 @@ mod tests {
         let inner = io::Error::other("disk full");
         let error = DisplayError::Write { path: "s.png".into(), source: inner };
         assert_eq!(describe(&error), "display png://s.png: cannot write the picture: disk full");
-        let error = DeviceError::Thread(io::Error::other("cannot start"));
+        let error = DeviceError::Thread { what: "the serial port", source: io::Error::other("cannot start") };
         assert_eq!(describe(&error), "cannot start the thread of the serial port");
     }
 }

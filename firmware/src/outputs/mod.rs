@@ -1,105 +1,161 @@
 //! What a run gives out: the screen, the serial port, standard output. Each fails for itself: it is said once on standard error and
 //! counted, and the others go on.
 
+mod screen;
+
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use hoi_runtime::sink::FrameRecord;
+use hoi_runtime::vocabulary::Vocabulary;
 
-use crate::board::SerialPort;
-use crate::device::describe;
-use crate::display::screen::{self, Scene};
-use crate::display::{Canvas, Display};
-use crate::serial::{LineCounts, LineWriter, QUEUE_LINES};
+pub(crate) use screen::{OpenDisplay, ScreenWriter, Shown};
+
+use crate::serial::{EncodeError, Encoder, ErrorRecord, LineCounts, LineWriter, StatusRecord};
+
+/// How long a screen may take for its last scene at the end of a run.
+const LAST_SCENE_WAIT: Duration = Duration::from_secs(2);
+
+/// A serial port with the protocol that is spoken on it.
+pub(crate) struct SerialOutput {
+    pub(crate) device: PathBuf,
+    pub(crate) writer: LineWriter,
+    pub(crate) encoder: Encoder,
+}
 
 /// The open outputs of a run.
 pub(crate) struct Outputs<'a> {
-    screen: Option<Screen>,
-    serial: Option<(PathBuf, LineWriter)>,
+    screen: Option<ScreenWriter>,
+    /// Until then the screen keeps what it shows.
+    held_until: Option<Instant>,
+    serial: Option<SerialOutput>,
     stdout: Option<&'a mut dyn Write>,
     stdout_error: Option<io::ErrorKind>,
-}
-
-struct Screen {
-    display: Box<dyn Display>,
-    canvas: Canvas,
-    failing: bool,
-    lost: u64,
+    /// Of ports that were closed on the way.
+    closed_lines: Option<LineCounts>,
+    /// Of displays that were closed on the way.
+    closed_lost: u64,
 }
 
 impl<'a> Outputs<'a> {
-    pub(crate) fn new(display: Option<Box<dyn Display>>, stdout: Option<&'a mut dyn Write>) -> Self {
-        let screen = display.map(|display| {
-            let (width, height) = display.size();
-            Screen { display, canvas: Canvas::new(width, height), failing: false, lost: 0 }
-        });
-        Self { screen, serial: None, stdout, stdout_error: None }
-    }
-
-    pub(crate) fn add_serial(&mut self, device: &Path, port: Box<dyn SerialPort>, baud: u32) -> io::Result<()> {
-        self.serial = Some((device.to_owned(), LineWriter::start(port, baud, QUEUE_LINES)?));
-        Ok(())
-    }
-
-    /// Draws a scene. A display that fails is tried again with the next one.
-    pub(crate) fn show(&mut self, scene: &Scene<'_>) {
-        let Some(screen) = &mut self.screen else { return };
-        let Ok(()) = screen::draw(&mut screen.canvas, scene);
-        match screen.display.flush(&screen.canvas) {
-            Ok(()) => screen.failing = false,
-            Err(error) => {
-                screen.lost += 1;
-                if !screen.failing {
-                    eprintln!("hoi-device: {}", describe(&error));
-                }
-                screen.failing = true;
-            }
+    pub(crate) fn new(stdout: Option<&'a mut dyn Write>) -> Self {
+        Self {
+            screen: None,
+            held_until: None,
+            serial: None,
+            stdout,
+            stdout_error: None,
+            closed_lines: None,
+            closed_lost: 0,
         }
     }
 
-    /// Sends a record as one line to the serial port, and where `print` says so to standard output.
-    pub(crate) fn send<T: Serialize>(&mut self, record: &T, print: bool) {
-        if self.serial.is_none() && !(print && self.stdout.is_some()) {
-            return;
+    /// Takes another screen in place of the present one, or none.
+    pub(crate) fn set_screen(&mut self, screen: Option<ScreenWriter>) {
+        if let Some(old) = std::mem::replace(&mut self.screen, screen) {
+            self.closed_lost += old.close(Duration::ZERO);
         }
-        let line = match serde_json::to_string(record) {
-            Ok(line) => line,
-            Err(error) => {
-                eprintln!("hoi-device: a record cannot be written as JSON: {error}");
-                return;
-            }
-        };
-        if let Some((_, writer)) = &self.serial {
-            writer.push(&line);
+    }
+
+    /// Takes another serial port in place of the present one, or none.
+    pub(crate) fn set_serial(&mut self, serial: Option<SerialOutput>) {
+        if let Some(old) = std::mem::replace(&mut self.serial, serial) {
+            self.close_serial(old, Duration::ZERO);
         }
-        if let Some(stdout) = self.stdout.as_mut().filter(|_| print)
-            && let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush())
+    }
+
+    /// The classes and verbs of the frames from now on.
+    pub(crate) fn set_vocabulary(&mut self, vocabulary: &Vocabulary) {
+        if let Some(serial) = &mut self.serial {
+            serial.encoder.set_vocabulary(vocabulary);
+        }
+    }
+
+    /// Shows a scene, unless the screen is held.
+    pub(crate) fn show(&mut self, scene: Shown) {
+        let Some(screen) = &self.screen else { return };
+        if self.held_until.is_none_or(|until| Instant::now() >= until) {
+            self.held_until = None;
+            screen.show(scene);
+        }
+    }
+
+    /// Whether scenes are shown at all now.
+    pub(crate) fn shows(&self) -> bool {
+        self.screen.is_some() && self.held_until.is_none_or(|until| Instant::now() >= until)
+    }
+
+    /// Shows a scene and keeps it for `time`, whatever comes.
+    pub(crate) fn hold(&mut self, scene: Shown, time: Duration) {
+        self.held_until = None;
+        self.show(scene);
+        self.held_until = Some(Instant::now() + time);
+    }
+
+    /// Sends a frame to the serial port and to standard output.
+    pub(crate) fn send_frame(&mut self, record: &FrameRecord) {
+        if let Some(serial) = &mut self.serial
+            && let Ok(Some(part)) = serial.encoder.encode_vocabulary(Instant::now())
         {
+            serial.writer.push_lasting(part);
+        }
+        self.queue(LineWriter::push, |encoder| encoder.encode_frame(record));
+        let Some(stdout) = self.stdout.as_mut() else { return };
+        let written = serde_json::to_string(record)
+            .map_err(io::Error::from)
+            .and_then(|line| writeln!(stdout, "{line}"))
+            .and_then(|()| stdout.flush());
+        if let Err(error) = written {
             eprintln!("hoi-device: standard output: {error}; frames are not printed any more");
             self.stdout_error = Some(error.kind());
             self.stdout = None;
         }
     }
 
-    /// Says what happened to the serial port since the last call.
+    /// Sends an error to the serial port.
+    pub(crate) fn send_error(&mut self, record: &ErrorRecord<'_>) {
+        self.queue(LineWriter::push_lasting, |encoder| encoder.encode_error(record));
+    }
+
+    /// Sends the device's state to the serial port.
+    pub(crate) fn send_status(&mut self, record: &StatusRecord) {
+        self.queue(LineWriter::push_lasting, |encoder| encoder.encode_status(record));
+    }
+
+    fn queue(
+        &mut self,
+        push: impl FnOnce(&LineWriter, Vec<u8>),
+        encode: impl FnOnce(&mut Encoder) -> Result<Vec<u8>, EncodeError>,
+    ) {
+        let Some(serial) = &mut self.serial else { return };
+        match encode(&mut serial.encoder) {
+            Ok(message) => push(&serial.writer, message),
+            Err(error) => eprintln!("hoi-device: serial port {}: {error}", serial.device.display()),
+        }
+    }
+
+    /// Says what happened to the screen and the serial port since the last call.
     pub(crate) fn report(&self) {
-        if let Some((device, writer)) = &self.serial
-            && let Some(error) = writer.take_error()
+        if let Some(serial) = &self.serial
+            && let Some(error) = serial.writer.take_error()
         {
-            eprintln!(
-                "hoi-device: serial port {}: {error}; detection goes on, lost lines are counted",
-                device.display()
-            );
+            let device = serial.device.display();
+            eprintln!("hoi-device: serial port {device}: {error}; detection goes on, lost lines are counted");
+        }
+        if let Some(error) = self.screen.as_ref().and_then(ScreenWriter::take_error) {
+            eprintln!("hoi-device: {error}; detection goes on");
         }
     }
 
     /// Serial lines lost so far, for whatever reason.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.serial.as_ref().map_or(0, |(_, writer)| {
-            let counts = writer.counts();
-            counts.dropped + counts.failed
-        })
+    pub(crate) fn lost_lines(&self) -> u64 {
+        let counts = self.lines().unwrap_or_default();
+        counts.dropped + counts.failed
+    }
+
+    fn lines(&self) -> Option<LineCounts> {
+        add(self.closed_lines, self.serial.as_ref().map(|serial| serial.writer.counts()))
     }
 
     /// Why standard output is not written any more.
@@ -112,17 +168,38 @@ impl<'a> Outputs<'a> {
         self.screen.is_some() || self.serial.is_some() || self.stdout.is_some()
     }
 
+    fn close_serial(&mut self, serial: SerialOutput, wait: Duration) {
+        let line_time = if wait.is_zero() { wait } else { serial.writer.time_to_send() };
+        let (counts, error) = serial.writer.close(wait + line_time);
+        if let Some(error) = error {
+            eprintln!("hoi-device: serial port {}: {error}", serial.device.display());
+        }
+        self.closed_lines = add(self.closed_lines, Some(counts));
+    }
+
     /// Waits for the serial line, `wait` and the time that it needs for what is left, and closes everything. Returns what
     /// became of the lines and how many screens were lost.
     pub(crate) fn finish(mut self, wait: Duration) -> (Option<LineCounts>, u64) {
-        let lines = self.serial.take().map(|(device, writer)| {
-            let line_time = writer.time_to_send();
-            let (counts, error) = writer.close(wait + line_time);
+        if let Some(serial) = self.serial.take() {
+            self.close_serial(serial, wait);
+        }
+        let lost = self.screen.take().map_or(0, |screen| {
+            let error = screen.take_error();
+            let lost = screen.close(LAST_SCENE_WAIT);
             if let Some(error) = error {
-                eprintln!("hoi-device: serial port {}: {error}", device.display());
+                eprintln!("hoi-device: {error}");
             }
-            counts
+            lost
         });
-        (lines, self.screen.map_or(0, |screen| screen.lost))
+        (self.closed_lines, self.closed_lost + lost)
+    }
+}
+
+fn add(a: Option<LineCounts>, b: Option<LineCounts>) -> Option<LineCounts> {
+    match (a, b) {
+        (Some(a), Some(b)) => {
+            Some(LineCounts { sent: a.sent + b.sent, dropped: a.dropped + b.dropped, failed: a.failed + b.failed })
+        }
+        (a, b) => a.or(b),
     }
 }

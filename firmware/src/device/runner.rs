@@ -1,0 +1,396 @@
+//! The frame loop: one turn takes what the source has, answers it, and looks after everything else.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hoi_runtime::geometry::BBox;
+use hoi_runtime::sink::FrameRecord;
+use hoi_runtime::source::Frame;
+
+use super::control::Manager;
+use super::model::{Loading, Model, Verdict};
+use super::pace::Pace;
+use super::{Control, DeviceError, FLUSH_WAIT, Settings, Summary, describe};
+use crate::board::{self, Board};
+use crate::config::Config;
+use crate::display;
+use crate::display::screen::{SceneTriplet, State};
+use crate::outputs::{OpenDisplay, Outputs, ScreenWriter, SerialOutput, Shown};
+use crate::serial::{DeviceState, Encoder, ErrorRecord, LineWriter, Part, QUEUE_LINES, Reopen, StatusRecord};
+use crate::source::{self, Event, Feed, SourceSettings, Taken};
+
+/// How long a turn waits for a picture, so that signals, watchdog and state get their turn too.
+const TURN: Duration = Duration::from_millis(200);
+
+/// How often the board's temperature is asked for.
+const TEMPERATURE_EVERY: Duration = Duration::from_secs(2);
+
+/// How long the screen shows that a configuration was refused.
+pub(super) const REFUSAL_TIME: Duration = Duration::from_secs(5);
+
+/// A running device.
+pub(super) struct Runner<'a> {
+    pub(super) config: Config,
+    pub(super) settings: &'a Settings,
+    pub(super) board: Arc<dyn Board>,
+    pub(super) outputs: Outputs<'a>,
+    pub(super) feed: Feed,
+    pub(super) model: Model,
+    /// A model that takes the place of the present one when it is ready.
+    pub(super) loading: Option<Loading>,
+    pub(super) summary: Summary,
+    state: DeviceState,
+    pace: Pace,
+    begun: Instant,
+    told: Instant,
+    temperature: Option<f32>,
+    temperature_at: Option<Instant>,
+}
+
+pub(super) fn run(settings: &Settings, control: &Control, stdout: &mut dyn Write) -> Result<Summary, DeviceError> {
+    let config = &settings.config;
+    let mut manager = Manager::new();
+    manager.status("starting");
+    let board: Arc<dyn Board> = Arc::from(board::select(config.board())?);
+    eprintln!("hoi-device: board {} ({})", board.name(), board.model());
+    let mut outputs = Outputs::new(config.output.json.then_some(stdout));
+    outputs.set_screen(open_screen(config, &board, settings.again.is_some())?);
+    outputs.show(Shown::of_state(State::Starting("loading the model".to_owned())));
+    let begun = begin(config, settings.again.is_some(), &board, &mut outputs);
+    let (feed, model) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            let said = describe(&error);
+            manager.status(&said);
+            let (part, state) = match error {
+                DeviceError::Bundle(_) | DeviceError::Pipeline { .. } | DeviceError::Update(_) => {
+                    (Part::Model, State::ModelError(said.clone()))
+                }
+                DeviceError::Source(_) => (Part::Source, State::SourceError(said.clone())),
+                _ => (Part::Device, State::DeviceError(said.clone())),
+            };
+            outputs.send_error(&ErrorRecord { source: &config.source.uri, frame: 0, part, error: &said });
+            outputs.show(Shown::of_state(state));
+            outputs.finish(FLUSH_WAIT);
+            return Err(error);
+        }
+    };
+    let now = Instant::now();
+    let mut runner = Runner {
+        config: config.clone(),
+        settings,
+        board,
+        outputs,
+        feed,
+        model,
+        loading: None,
+        summary: Summary::default(),
+        state: DeviceState::Starting,
+        pace: Pace::default(),
+        begun: now,
+        told: now,
+        temperature: None,
+        temperature_at: None,
+    };
+    manager.ready();
+    runner.frames(control, &mut manager);
+    manager.stopping();
+    let Runner { mut summary, outputs, feed, .. } = runner;
+    summary.add_feed(feed.counts());
+    // The camera is let go before the serial line is waited for.
+    drop(feed);
+    summary.stdout_error = outputs.stdout_error();
+    (summary.lines, summary.lost_screens) = outputs.finish(FLUSH_WAIT);
+    Ok(summary)
+}
+
+/// Opens everything else that a run needs, what is quick to fail first.
+fn begin(
+    config: &Config,
+    service: bool,
+    board: &Arc<dyn Board>,
+    outputs: &mut Outputs<'_>,
+) -> Result<(Feed, Model), DeviceError> {
+    let feed = open_feed(config)?;
+    outputs.set_serial(open_serial(config, board, service)?);
+    let model = Model::load(&config.model, &mut |line| eprintln!("hoi-device: {line}"))?;
+    eprintln!("hoi-device: bundle {}", model.origin.display());
+    outputs.set_vocabulary(model.pipeline.vocabulary());
+    Ok((feed, model))
+}
+
+/// Opens the source that `config` names.
+pub(super) fn open_feed(config: &Config) -> Result<Feed, DeviceError> {
+    let settings = SourceSettings {
+        repeat: if config.source.repeat == 0 { u32::MAX } else { config.source.repeat },
+        stall: Duration::from_secs_f64(config.source.stall_s),
+        ..SourceSettings::default()
+    };
+    Ok(source::open(&config.source.uri, &settings)?)
+}
+
+/// Opens the display that `config` names; for a service one that is not there is opened when it is.
+pub(super) fn open_screen(
+    config: &Config,
+    board: &Arc<dyn Board>,
+    service: bool,
+) -> Result<Option<ScreenWriter>, DeviceError> {
+    let uri = config.display.uri.clone();
+    if uri.is_empty() {
+        return Ok(None);
+    }
+    let display = match service {
+        false => Some(display::open(&uri, board.as_ref())?),
+        true => match display::open_later(&uri, board.as_ref()) {
+            Err(error) if error.is_usage() => return Err(error.into()),
+            display => display.ok(),
+        },
+    };
+    let board = Arc::clone(board);
+    let open: OpenDisplay = Box::new(move || display::open_later(&uri, board.as_ref()));
+    let screen = ScreenWriter::start(display, open);
+    Ok(Some(screen.map_err(|source| DeviceError::Thread { what: "the screen", source })?))
+}
+
+/// Opens the serial port that `config` names; for a service one that is not there is opened when it is.
+pub(super) fn open_serial(
+    config: &Config,
+    board: &Arc<dyn Board>,
+    service: bool,
+) -> Result<Option<SerialOutput>, DeviceError> {
+    let spec = &config.serial;
+    if spec.device.is_empty() {
+        return Ok(None);
+    }
+    let device = Path::new(&spec.device).to_owned();
+    let port = match board.open_serial(&device, spec.baud) {
+        Ok(port) => Some(port),
+        Err(error) if service => {
+            eprintln!("hoi-device: {}; it is tried again", describe(&error));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let (again, board, baud) = (device.clone(), Arc::clone(board), spec.baud);
+    let reopen: Reopen = Box::new(move || board.open_serial(&again, baud).map_err(|e| io::Error::other(describe(&e))));
+    let writer = LineWriter::start(port, Some(reopen), config.protocol(), baud, QUEUE_LINES)
+        .map_err(|source| DeviceError::Thread { what: "the serial port", source })?;
+    Ok(Some(SerialOutput { device, writer, encoder: Encoder::new(config.protocol()) }))
+}
+
+impl Runner<'_> {
+    fn frames(&mut self, control: &Control, manager: &mut Manager) {
+        let mut said = Instant::now();
+        while !control.is_stopping() {
+            manager.feed();
+            if control.take_reload() {
+                self.reload();
+            }
+            self.take_loaded();
+            match self.feed.next(TURN) {
+                Event::Frame(taken) => self.frame(taken),
+                Event::Down(why) => self.down(&why),
+                Event::Waiting => self.wait(),
+                Event::Ended => break,
+            }
+            self.outputs.report();
+            let now = Instant::now();
+            if self.config.serial.status_s > 0.0 && (now - self.told).as_secs_f64() >= self.config.serial.status_s {
+                self.told = now;
+                let status = self.status();
+                self.outputs.send_status(&status);
+            }
+            if now - said >= Duration::from_secs(5) {
+                said = now;
+                manager.status(&self.status_line());
+            }
+            if !self.outputs.any_left() && self.settings.again.is_none() {
+                break;
+            }
+        }
+    }
+
+    /// Answers a picture, or says why there is none.
+    fn frame(&mut self, Taken { source, frame }: Taken) {
+        let index = self.summary.frames;
+        self.summary.frames += 1;
+        let answer = match frame {
+            Ok(frame) => {
+                let frame = Frame { index, ..frame };
+                match self.model.pipeline.run(&frame) {
+                    Ok(result) => {
+                        let vocabulary = self.model.pipeline.vocabulary();
+                        Ok((FrameRecord::new(&frame, &result, vocabulary, self.config.model.min_score), frame))
+                    }
+                    Err(error) => Err((Part::Model, describe(&error))),
+                }
+            }
+            Err(error) => Err((Part::Source, describe(&error))),
+        };
+        match answer {
+            Ok((record, frame)) => {
+                self.state = DeviceState::Ok;
+                self.pace.count(Instant::now());
+                self.outputs.send_frame(&record);
+                self.judge(None);
+                self.show_frame(frame, &record);
+            }
+            Err((part, error)) => {
+                self.summary.failed += 1;
+                eprintln!("hoi-device: frame {index}: {error}");
+                self.outputs.send_error(&ErrorRecord { source: &source, frame: index, part, error: &error });
+                let state = if part == Part::Model {
+                    self.state = DeviceState::ModelError;
+                    self.judge(Some(&error));
+                    State::ModelError(error)
+                } else {
+                    self.state = DeviceState::SourceError;
+                    State::SourceError(error)
+                };
+                self.show_state(state, Some(index));
+            }
+        }
+    }
+
+    /// The camera has gone; the source sees to it that it comes back.
+    fn down(&mut self, why: &str) {
+        self.state = DeviceState::SourceError;
+        eprintln!("hoi-device: source {}: {why}", self.feed.uri());
+        let uri = self.feed.uri().to_owned();
+        let frame = self.summary.frames;
+        self.outputs.send_error(&ErrorRecord { source: &uri, frame, part: Part::Source, error: why });
+        self.show_state(State::NoCamera(why.to_owned()), None);
+    }
+
+    fn wait(&mut self) {
+        if self.state == DeviceState::Starting {
+            let uri = self.feed.uri().to_owned();
+            self.show_state(State::Starting(format!("waiting for {uri}")), None);
+        }
+    }
+
+    /// What an answer, or an error of the model, means for an update that is on trial.
+    fn judge(&mut self, error: Option<&str>) {
+        match self.model.judge(error) {
+            Verdict::None => {}
+            Verdict::Kept => eprintln!("hoi-device: update {} is kept", self.model.origin.display()),
+            Verdict::NotWritten(why) => self.note(&format!("update cannot be kept: {why}")),
+            Verdict::RolledBack(Ok(())) => {
+                self.note(&format!("update {} is rolled back", self.model.origin.display()));
+                self.load_beside();
+            }
+            Verdict::RolledBack(Err(why)) => self.note(&format!("update cannot be rolled back: {why}")),
+        }
+    }
+
+    /// Says something on screen, serial port and log that is no error of a frame.
+    pub(super) fn note(&mut self, text: &str) {
+        eprintln!("hoi-device: {text}");
+        let uri = self.feed.uri().to_owned();
+        let frame = self.summary.frames;
+        self.outputs.send_error(&ErrorRecord { source: &uri, frame, part: Part::Device, error: text });
+        self.outputs.hold(Shown::of_state(State::DeviceError(text.to_owned())), REFUSAL_TIME);
+    }
+
+    /// Begins to load the model of the present configuration; the present one answers until then.
+    pub(super) fn load_beside(&mut self) {
+        match Loading::begin(self.config.model.clone()) {
+            Ok(loading) => self.loading = Some(loading),
+            Err(error) => self.note(&format!("the model cannot be loaded: {error}")),
+        }
+    }
+
+    /// Takes a model that has been loaded beside.
+    fn take_loaded(&mut self) {
+        let Some((model, said)) = self.loading.as_ref().and_then(Loading::poll) else { return };
+        self.loading = None;
+        for line in said {
+            self.note(&line);
+        }
+        match model {
+            Ok(model) => {
+                eprintln!("hoi-device: bundle {}", model.origin.display());
+                self.outputs.set_vocabulary(model.pipeline.vocabulary());
+                self.model = model;
+            }
+            Err(error) => {
+                let origin = self.model.origin.display().to_string();
+                self.note(&format!("{}; {origin} goes on", describe(&error)));
+            }
+        }
+    }
+
+    fn show_state(&mut self, state: State, frame: Option<u64>) {
+        let scene = self.scene(state, frame);
+        self.outputs.show(scene);
+    }
+
+    fn show_frame(&mut self, frame: Frame, record: &FrameRecord) {
+        if !self.outputs.shows() {
+            return;
+        }
+        let bbox = |edges: [f64; 4]| BBox::from(edges.map(|v| v as f32));
+        let human = &self.model.pipeline.vocabulary().spec().human;
+        let people = record.detections.iter().filter(|d| &d.class == human).map(|d| bbox(d.bbox)).collect();
+        let triplet = |t: &hoi_runtime::sink::TripletRecord| SceneTriplet {
+            human: bbox(t.human.bbox),
+            object: t.object.as_ref().map(|o| bbox(o.bbox)),
+            verb: t.verb.replace('_', " "),
+            object_name: t.object.as_ref().map(|o| o.class.replace('_', " ")),
+            score: t.score,
+        };
+        let triplets = record.triplets.iter().map(triplet).collect();
+        let mut scene = self.scene(State::Running, Some(frame.index));
+        (scene.people, scene.triplets, scene.frame_ms) = (people, triplets, Some(record.timings_ms.total));
+        scene.picture = Some(frame.pixels);
+        self.outputs.show(scene);
+    }
+
+    fn scene(&mut self, state: State, frame: Option<u64>) -> Shown {
+        Shown {
+            frame,
+            dropped: self.outputs.lost_lines() + self.feed.counts().dropped,
+            frames_per_second: self.pace.frames_per_second(Instant::now()),
+            temperature: self.temperature(),
+            ..Shown::of_state(state)
+        }
+    }
+
+    fn temperature(&mut self) -> Option<f32> {
+        let now = Instant::now();
+        if self.temperature_at.is_none_or(|at| now - at >= TEMPERATURE_EVERY) {
+            self.temperature_at = Some(now);
+            self.temperature = self.board.temperature();
+        }
+        self.temperature
+    }
+
+    fn status(&mut self) -> StatusRecord {
+        StatusRecord {
+            state: self.state,
+            uptime_s: self.begun.elapsed().as_secs(),
+            frames: self.summary.frames,
+            frames_per_s: self.pace.frames_per_second(Instant::now()).unwrap_or(0.0),
+            temperature_c: self.temperature(),
+            dropped_frames: self.summary.dropped + self.feed.counts().dropped,
+            lost_messages: self.outputs.lost_lines(),
+        }
+    }
+
+    /// The state for `systemctl status`.
+    fn status_line(&mut self) -> String {
+        let StatusRecord { state, frames, frames_per_s, dropped_frames, lost_messages, .. } = self.status();
+        let state = match state {
+            DeviceState::Starting => "waiting for the source",
+            DeviceState::Ok => "ok",
+            DeviceState::SourceError => "no pictures",
+            DeviceState::ModelError => "the model fails",
+            DeviceState::DeviceError => "device error",
+        };
+        format!(
+            "{state}; {frames} frames, {frames_per_s:.1} a second, {dropped_frames} dropped, {lost_messages} messages lost"
+        )
+    }
+}

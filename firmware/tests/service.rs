@@ -1,0 +1,315 @@
+//! `hoi-device --config`: what a service manager, a person with an editor and a board with missing parts do to it.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use serialport::{SerialPort, TTYPort};
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn photo(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/photos").join(name).canonicalize().unwrap()
+}
+
+/// A running device: what it prints, line by line, and what it says.
+struct Device {
+    child: Child,
+    printed: mpsc::Receiver<Value>,
+    said: mpsc::Receiver<String>,
+    /// Everything said so far.
+    log: String,
+}
+
+impl Device {
+    fn start(config: &Path, change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hoi-device"));
+        command.arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
+        let printed = lines(child.stdout.take().unwrap(), |line| serde_json::from_str(&line).unwrap());
+        let said = lines(child.stderr.take().unwrap(), |line| line);
+        Self { child, printed, said, log: String::new() }
+    }
+
+    fn frame(&self) -> Value {
+        self.printed
+            .recv_timeout(SOON)
+            .unwrap_or_else(|_| panic!("no frame; {:?}", self.said.try_iter().collect::<Vec<_>>()))
+    }
+
+    /// Waits until `words` are said.
+    fn wait_for(&mut self, words: &str) {
+        let start = Instant::now();
+        while !self.log.contains(words) {
+            let line = self.said.recv_timeout(SOON.saturating_sub(start.elapsed()));
+            let line = line.unwrap_or_else(|_| panic!("`{words}` was not said: {}", self.log));
+            self.log.push_str(&line);
+            self.log.push('\n');
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Stops it as a service manager does; returns the exit status and all that was said.
+    fn stop(mut self) -> (Option<i32>, String) {
+        self.signal(Signal::TERM);
+        let code = self.child.wait().unwrap().code();
+        let rest: Vec<String> = self.said.iter().collect();
+        (code, self.log.clone() + &rest.join("\n"))
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // It has ended where the test came to its end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines<T: Send + 'static>(
+    from: impl Read + Send + 'static,
+    make: impl Fn(String) -> T + Send + 'static,
+) -> mpsc::Receiver<T> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines() {
+            if line.ok().and_then(|line| sender.send(make(line)).ok()).is_none() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// A configuration that looks at one photo without end and prints what it sees.
+fn write(path: &Path, photo: &Path, more: &str) {
+    let text = format!(
+        "schema = \"hoi.device/1\"\noutput.json = true\nboard.name = \"host\"\n[source]\nuri = \"file://{}\"\nrepeat = 0\n{more}",
+        photo.display()
+    );
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn sighup_takes_over_what_changed_and_loses_no_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("device.toml");
+    write(&config, &photo("ride_horse.jpg"), "");
+    let mut device = Device::start(&config, |_| {});
+    let mut next = 0;
+    let mut frame = |device: &Device| {
+        let frame = device.frame();
+        assert_eq!(frame["frame"], next, "a frame is missing");
+        next += 1;
+        frame
+    };
+    for _ in 0..3 {
+        assert!(frame(&device)["source"].as_str().unwrap().ends_with("ride_horse.jpg"));
+    }
+    // Another photo, and a least score that nothing reaches.
+    write(&config, &photo("hug_dog.jpg"), "[model]\nmin_score = 1.0");
+    device.signal(Signal::HUP);
+    device.wait_for("configuration taken over");
+    let start = Instant::now();
+    while !frame(&device)["source"].as_str().unwrap().ends_with("hug_dog.jpg") {
+        assert!(start.elapsed() < SOON);
+    }
+    assert_eq!(frame(&device)["triplets"], Value::Array(vec![]));
+
+    // Another bundle is loaded beside: frames go on meanwhile.
+    write(&config, &photo("hug_dog.jpg"), "[model]\nbundle = \"builtin:nano\"");
+    device.signal(Signal::HUP);
+    device.wait_for("bundle builtin:nano\n");
+    // What was printed before is read first.
+    while frame(&device)["triplets"] == Value::Array(vec![]) {
+        assert!(start.elapsed() < SOON);
+    }
+    let (code, said) = device.stop();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(" frames, 0 failed"), "{said}");
+}
+
+#[test]
+fn a_configuration_with_an_error_is_refused_on_log_serial_port_and_screen_and_the_old_one_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, screen) = (folder.path().join("device.toml"), folder.path().join("screen.png"));
+    let (reader, _port_end, port) = pty();
+    let parts = format!("[serial]\ndevice = \"{port}\"\n[display]\nuri = \"png://{}\"\n", screen.display());
+    write(&config, &photo("ride_horse.jpg"), &parts);
+    let mut device = Device::start(&config, |_| {});
+    let serial = lines(reader, |line| serde_json::from_str::<Value>(&line).ok());
+    device.frame();
+    let png = format!("png://{}", screen.display());
+    for (text, words) in [
+        (parts.replace("device =", "buad = 9600\ndevice ="), "did you mean `serial.baud`?"),
+        (parts.replace(&png, "st7788://spi0.0"), "st7788"),
+        (format!("{parts}[model]\nbundle = \"/gone\""), "/gone"),
+    ] {
+        write(&config, &photo("ride_horse.jpg"), &text);
+        device.signal(Signal::HUP);
+        device.wait_for(words);
+        let start = Instant::now();
+        let refused = |line: Value| line["schema"] == "hoi.error/1" && line["error"].as_str().unwrap().contains(words);
+        while !serial.recv_timeout(SOON).unwrap().is_some_and(refused) {
+            assert!(start.elapsed() < SOON, "{words} did not reach the serial port");
+        }
+        device.log.clear();
+        // Red on the screen, for some seconds.
+        let start = Instant::now();
+        while count_red(&screen) < 50 {
+            assert!(start.elapsed() < SOON, "{words} is not on the screen");
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_ne!(device.frame()["triplets"], Value::Array(vec![]));
+    }
+    let (code, said) = device.stop();
+    assert_eq!(code, Some(0), "{said}");
+}
+
+/// Pixels in the colour of errors.
+fn count_red(screen: &Path) -> usize {
+    let Ok(picture) = image::open(screen) else { return 0 };
+    picture.to_rgb8().pixels().filter(|p| p.0 == [255, 73, 82]).count()
+}
+
+fn pty() -> (TTYPort, TTYPort, String) {
+    let (mut reader, device) = TTYPort::pair().unwrap();
+    reader.set_timeout(SOON).unwrap();
+    let path = device.name().unwrap();
+    (reader, device, path)
+}
+
+#[test]
+fn parts_that_are_missing_at_the_start_are_taken_when_they_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let config = at("device.toml");
+    let parts = format!(
+        "[serial]\ndevice = \"{}\"\n[display]\nuri = \"png://{}\"\n",
+        at("ttyUSB7").display(),
+        at("later/screen.png").display()
+    );
+    write(&config, &photo("ride_horse.jpg"), &parts);
+    let mut device = Device::start(&config, |_| {});
+    device.wait_for("ttyUSB7");
+    device.wait_for("later/screen.png");
+    device.frame();
+    // The adapter and the folder of the screen come.
+    let (reader, _port_end, port) = pty();
+    std::os::unix::fs::symlink(&port, at("ttyUSB7")).unwrap();
+    fs::create_dir(at("later")).unwrap();
+    let mut line = String::new();
+    let mut reader = BufReader::new(reader);
+    reader.read_line(&mut line).unwrap();
+    while !line.ends_with('\n') || !line.starts_with("{\"schema\":\"hoi.frame/1\"") {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+    }
+    let start = Instant::now();
+    while !at("later/screen.png").exists() {
+        assert!(start.elapsed() < SOON, "no screen: {}", device.log);
+        thread::sleep(Duration::from_millis(20));
+    }
+    // Frames without a line or a screen are counted, so the run is not clean.
+    let (code, said) = device.stop();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("screens lost") && !said.contains(" 0 lines sent"), "{said}");
+}
+
+#[test]
+fn the_service_manager_hears_of_start_life_and_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("device.toml");
+    write(&config, &photo("ride_horse.jpg"), "");
+    let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let device = Device::start(&config, |command| {
+        command.env("NOTIFY_SOCKET", folder.path().join("notify")).env("WATCHDOG_USEC", "400000");
+    });
+    let hear = || {
+        let mut bytes = [0; 4096];
+        let length = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    };
+    let mut heard = Vec::new();
+    while heard.iter().filter(|message: &&String| message.contains("WATCHDOG=1")).count() < 3 {
+        heard.push(hear());
+    }
+    let position = |word: &str| heard.iter().position(|message| message.contains(word)).unwrap();
+    assert!(position("READY=1") < position("WATCHDOG=1"), "{heard:?}");
+    device.frame();
+
+    // A process that stands still is not alive: nothing is heard until it goes on.
+    device.signal(Signal::STOP);
+    socket.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
+    let mut bytes = [0; 4096];
+    while socket.recv(&mut bytes).is_ok() {}
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    device.signal(Signal::CONT);
+    while !hear().contains("WATCHDOG=1") {}
+    let (code, said) = device.stop();
+    assert_eq!(code, Some(0), "{said}");
+    while !hear().contains("STOPPING=1") {}
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_status_2_and_says_what_would_be_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("device.toml");
+    for (text, words) in [
+        (None, "hoi-device config"),
+        (Some("schema = \"hoi.device/9\""), "hoi.device/9"),
+        (Some("schema = \"hoi.device/1\"\n[sorce]\nuri = \"x\""), "did you mean `source`?"),
+        (Some("schema = \"hoi.device/1\"\n[source]\nuri = \"foo://x\""), "foo"),
+    ] {
+        if let Some(text) = text {
+            fs::write(&config, text).unwrap();
+        }
+        let output = Command::new(env!("CARGO_BIN_EXE_hoi-device")).arg("--config").arg(&config).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn the_printed_configuration_is_one() {
+    let output = Command::new(env!("CARGO_BIN_EXE_hoi-device")).arg("config").output().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("device.toml");
+    fs::write(&config, &output.stdout).unwrap();
+    hoi_firmware::config::Config::read(&config).unwrap();
+}
+
+#[test]
+fn check_says_a_line_for_each_part_and_fails_with_any_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("device.toml");
+    write(&config, &photo("ride_horse.jpg"), "");
+    let check = || {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_hoi-device")).arg("check").arg("--config").arg(&config).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = check();
+    assert_eq!(code, Some(0), "{said}");
+    for line in ["ok    board", "ok    model", "ok    camera", "-     display", "-     serial"] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    write(&config, &folder.path().join("gone.jpg"), "");
+    let (code, said) = check();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("FAIL  camera") && said.contains("gone.jpg"), "{said}");
+}
