@@ -309,7 +309,8 @@ fn check_keys(
             }
             (Some(_), _) => {}
             (None, _) => {
-                let line = text[..key.span().start.min(text.len())].lines().count().max(1);
+                let before = text.get(..key.span().start).unwrap_or(text);
+                let line = before.matches('\n').count() + 1;
                 let key = format!("{inside}{}", key.get_ref());
                 let hint = nearest(&key);
                 return Err(ConfigError::UnknownKey { path: path.to_owned(), line, key, hint });

@@ -1,15 +1,14 @@
 //! The firmware of a board that says who is doing what to what: [`device::run`] takes pictures from a [`source`], runs the pipeline of
-//! `hoi-runtime` on them, draws the answer on a [`display`] and writes it, one JSON line a frame, to the serial port of a [`board`].
+//! `hoi-runtime` on them, draws the answer on a [`display`] and writes it to the serial port of a [`board`].
 //!
-//! The command `hoi-device` is this library with a command line.
-//!
-//! # Limits
-//! Sources are picture files and folders, the display is a PNG file, the serial port carries JSON lines. A source or display that
-//! is not there is refused by name.
+//! The command `hoi-device` is this library with a command line; its settings are a [`config`], and [`check`] tries them out.
 //!
 //! # What never waits for what
-//! The serial port has a queue and a thread of its own ([`serial::LineWriter`]): a slow or vanished reader costs lines, which are
-//! counted, and never holds up a frame. A display that fails is tried again with the next frame.
+//! The frame loop waits for nothing but the model. A camera has a thread and a one-place mailbox in which the newest picture
+//! waits, the serial port a bounded queue and a thread ([`serial::LineWriter`]), the screen a thread that draws the newest scene. What is
+//! left out is counted. What fails is said once and tried again.
+//!
+//! Models come by [`update`]: signed, tried, kept or taken back.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

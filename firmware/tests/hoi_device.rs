@@ -176,7 +176,7 @@ fn a_wrong_command_line_is_status_2() {
     let cases: [(&[&str], &str); 8] = [
         (&["--source", horse], "--display, --serial or --json"),
         (&["--json"], "--source"),
-        (&["--json", "--source", "rtsp://camera/stream"], "`rtsp` is not in this version"),
+        (&["--json", "--source", "test://?colour=blue"], "colour"),
         (&["--json", "--source", "foo://x"], "unknown scheme `foo`"),
         (&["--source", horse, "--display", "st7789://spi0"], "spi0.0"),
         (&["--json", "--source", horse, "--min-score", "1.5"], "a number from 0 to 1"),
@@ -188,6 +188,14 @@ fn a_wrong_command_line_is_status_2() {
         assert_eq!((code, printed.len()), (Some(2), 0), "{args:?}: {said}");
         assert!(said.contains(words), "{args:?}: {said}");
     }
+}
+
+#[test]
+fn a_camera_that_is_not_there_ends_a_run_of_the_command_line() {
+    let output = device().args(["--json", "--source", "v4l2:///dev/video77"]).output().unwrap();
+    let (code, printed, said) = outcome(&output);
+    assert_eq!((code, printed.len()), (Some(1), 0), "{said}");
+    assert!(said.contains("/dev/video77") && said.contains("0 frames, 1 failed"), "{said}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Cameras behind programs: the real feed with programs that are scripts.
 
+#![allow(clippy::unwrap_used)]
+
 mod fakes;
 
 use std::fs;

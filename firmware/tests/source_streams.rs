@@ -1,9 +1,12 @@
 //! Videos and network cameras, read by the real ffmpeg.
 
+#![allow(clippy::unwrap_used)]
+
 mod cameras;
 mod fakes;
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -93,7 +96,10 @@ fn a_video_that_cannot_be_read_is_one_error_and_the_end() {
     fs::write(path("text.mp4"), "no video at all").unwrap();
     fs::write(path("empty.mkv"), "").unwrap();
     // A playlist that would lead elsewhere.
-    fs::write(path("list.mp4"), format!("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n")).unwrap();
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let playlist = format!("#EXTM3U\n#EXTINF:1,\nhttp://{}/a.ts\n", elsewhere.local_addr().unwrap());
+    fs::write(path("list.mp4"), playlist).unwrap();
     for name in ["half.mov", "text.mp4", "empty.mkv", "list.mp4", "missing.mp4"] {
         let settings = SourceSettings { repeat: 3, ..settings() };
         let mut feed = open(path(name).to_str().unwrap(), &settings).unwrap();
@@ -103,6 +109,7 @@ fn a_video_that_cannot_be_read_is_one_error_and_the_end() {
         let (_, errors) = all(&mut live.unwrap());
         assert_eq!(errors.len(), 1, "{name}: {errors:?}");
     }
+    assert!(elsewhere.accept().is_err(), "the playlist was followed");
 }
 
 #[test]
@@ -180,7 +187,7 @@ fn a_truncated_picture_and_one_over_the_limit_are_errors_among_good_ones() {
 fn an_http_camera_that_is_not_there_says_so() {
     let why = down(&mut http(vec![Behaviour::Refuse("404 Not Found")]));
     assert!(why.contains("ffmpeg ended with status 1") && why.contains("404"), "{why}");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let why = probe(&format!("http://a:secret@127.0.0.1:{port}/"), &settings(), Duration::from_secs(30)).unwrap_err();
     assert!(why.contains("refused") && !why.contains("secret"), "{why}");
     let quick = SourceSettings { start: 1_000 * MS, ..settings() };

@@ -191,7 +191,14 @@ impl Runner<'_> {
             self.take_loaded();
             match self.feed.next(TURN) {
                 Event::Frame(taken) => self.frame(taken),
-                Event::Down(why) => self.down(&why),
+                Event::Down(why) => {
+                    self.down(&why);
+                    // Who has just typed it wants to know; what has worked before comes back.
+                    if self.settings.again.is_none() && self.summary.frames == 0 {
+                        self.summary.failed += 1;
+                        break;
+                    }
+                }
                 Event::Waiting => self.wait(),
                 Event::Ended => break,
             }

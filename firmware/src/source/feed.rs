@@ -55,7 +55,7 @@ pub struct Feed {
 #[derive(Debug)]
 enum Kind {
     Pictures(FileSource),
-    Video(Video),
+    Video(Box<Video>),
     Live(Live),
 }
 
@@ -102,7 +102,7 @@ fn file(uri: &str, settings: &SourceSettings) -> Result<Kind, OpenError> {
     let realtime = options.number("realtime", 0..=1)? == Some(1);
     let video = VideoFile::new(path, realtime, settings);
     video.program().map_err(|reason| OpenError::Program { uri: uri.to_owned(), reason })?;
-    if realtime { live(uri, video, settings) } else { Ok(Kind::Video(Video::new(video))) }
+    if realtime { live(uri, video, settings) } else { Ok(Kind::Video(Box::new(Video::new(video)))) }
 }
 
 impl Feed {

@@ -51,7 +51,6 @@ use hoi_runtime::source::{Frame, ImageLimits, SourceError};
 pub use backoff::Backoff;
 pub use error::OpenError;
 pub use feed::{Event, Feed, FeedCounts, open, probe};
-pub use pictures::FileSource;
 
 /// The schemes of URIs.
 const SCHEMES: [&str; 7] = ["file", "v4l2", "csi", "rtsp", "http", "https", "test"];

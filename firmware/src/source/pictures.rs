@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use hoi_runtime::source::{Frame, ImageLimits, list_pictures, open_image};
 
-use super::{OpenError, Taken, file_path};
+use super::{OpenError, Taken};
 
 /// Pictures from files, one after the other. A file is read only when its turn comes.
 #[derive(Debug)]
-pub struct FileSource {
+pub(super) struct FileSource {
     pictures: Vec<PathBuf>,
     limits: ImageLimits,
     next: u64,
@@ -16,17 +16,11 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Opens the source that `uri` names; its pictures are gone through `repeat` times.
-    ///
-    /// A file that is missing or no picture is found out when its turn comes.
+    /// The picture, or the folder of pictures, at `path`, gone through `repeat` times. A file that is missing or no picture is found
+    /// out when its turn comes.
     ///
     /// # Errors
-    /// [`OpenError`] for a URI that is none of a file and for a folder without pictures.
-    pub fn open(uri: &str, repeat: u32, limits: ImageLimits) -> Result<Self, OpenError> {
-        let path = file_path(uri)?;
-        Self::of_path(path, repeat, limits)
-    }
-
+    /// [`OpenError`] for a folder without pictures, or that cannot be read.
     pub(super) fn of_path(path: &Path, repeat: u32, limits: ImageLimits) -> Result<Self, OpenError> {
         let pictures = if path.is_dir() { list_pictures(path)? } else { vec![path.to_owned()] };
         if pictures.is_empty() {
@@ -66,8 +60,7 @@ mod tests {
         }
         std::fs::write(folder.path().join("c.jpg"), "no picture").unwrap();
         std::fs::write(folder.path().join("notes.txt"), "").unwrap();
-        let uri = format!("file://{}", folder.path().display());
-        let taken: Vec<Taken> = FileSource::open(&uri, 2, ImageLimits::default()).unwrap().collect();
+        let taken: Vec<Taken> = FileSource::of_path(folder.path(), 2, ImageLimits::default()).unwrap().collect();
         let names: Vec<&str> = taken.iter().map(|t| t.source.rsplit('/').next().unwrap()).collect();
         assert_eq!(names, ["a.png", "b.png", "c.jpg", "a.png", "b.png", "c.jpg"]);
         let indices: Vec<Option<u64>> = taken.iter().map(|t| t.frame.as_ref().ok().map(|f| f.index)).collect();
@@ -78,10 +71,12 @@ mod tests {
     #[test]
     fn an_empty_folder_is_an_error_and_a_missing_file_waits_for_its_turn() {
         let folder = tempfile::tempdir().unwrap();
-        let uri = folder.path().to_str().unwrap();
-        assert!(matches!(FileSource::open(uri, 1, ImageLimits::default()), Err(OpenError::NoPictures { .. })));
+        assert!(matches!(
+            FileSource::of_path(folder.path(), 1, ImageLimits::default()),
+            Err(OpenError::NoPictures { .. })
+        ));
         let gone = folder.path().join("gone.jpg");
-        let mut source = FileSource::open(gone.to_str().unwrap(), 1, ImageLimits::default()).unwrap();
+        let mut source = FileSource::of_path(&gone, 1, ImageLimits::default()).unwrap();
         assert!(matches!(source.next().unwrap().frame, Err(SourceError::Io { .. })));
         assert!(source.next().is_none());
     }
