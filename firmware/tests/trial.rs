@@ -1,12 +1,16 @@
 //! An update of the store on trial in a running device: kept after good frames, taken back when its networks cannot be run.
 #![allow(clippy::unwrap_used)]
 
+mod running;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use hoi_firmware::update::{Accept, Store, pack, read_key};
 use hoi_runtime::bundle::{BundleParts, ModelBundle, write_bundle};
+use running::Device;
+use rustix::process::Signal;
 
 /// A store with one update on trial in it: `nano`, or `nano` with what is no detector.
 fn install(folder: &Path, sound: bool, version: u64) -> PathBuf {
@@ -28,7 +32,8 @@ fn install(folder: &Path, sound: bool, version: u64) -> PathBuf {
     store
 }
 
-fn run(folder: &Path, store: &Path, photos: u32) -> (Output, String) {
+/// A configuration that looks at one photo `photos` times, 0 for ever.
+fn configuration(folder: &Path, store: &Path, photos: u32) -> PathBuf {
     let photo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/photos/ride_horse.jpg").canonicalize().unwrap();
     let config = folder.join("device.toml");
     let text = format!(
@@ -38,6 +43,11 @@ fn run(folder: &Path, store: &Path, photos: u32) -> (Output, String) {
         store.display()
     );
     fs::write(&config, text).unwrap();
+    config
+}
+
+fn run(folder: &Path, store: &Path, photos: u32) -> (Output, String) {
+    let config = configuration(folder, store, photos);
     let mut command = Command::new(env!("CARGO_BIN_EXE_hoi-device"));
     let output = command.arg("--config").arg(&config).stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8(output.stderr.clone()).unwrap();
@@ -74,4 +84,26 @@ fn an_update_whose_networks_cannot_be_run_is_taken_back_and_the_bundle_before_an
     let status = Store::open(&store).unwrap().status().unwrap();
     assert_eq!((status.current, status.trial), (None, None));
     assert!(status.rolled_back.unwrap().why.contains("detector.onnx"));
+}
+
+#[test]
+fn a_reload_takes_an_update_that_came_meanwhile_and_takes_it_back_where_it_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = install(folder.path(), true, 7);
+    let mut device = Device::start(&configuration(folder.path(), &store, 0), |_| {});
+    device.wait_for("nano-7 is kept");
+    install(folder.path(), true, 8);
+    device.signal(Signal::HUP);
+    device.wait_for("nano-8 is kept");
+    device.frame();
+    install(folder.path(), false, 9);
+    device.signal(Signal::HUP);
+    device.wait_for("nano-9 is rolled back");
+    device.log.clear();
+    device.wait_for("nano-8");
+    device.frame();
+    let (code, said) = device.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let status = Store::open(&store).unwrap().status().unwrap();
+    assert_eq!((status.current.unwrap().version, status.trial), (8, None));
 }

@@ -196,7 +196,10 @@ pub(super) fn unpack(
         let parent = path.parent().unwrap_or(into);
         if !folders.iter().any(|known| known == parent) {
             disk.create_folder(parent)?;
-            folders.extend(parent.ancestors().take_while(|folder| *folder != into).map(Path::to_owned));
+            for folder in parent.ancestors().take_while(|folder| *folder != into) {
+                disk.give(folder)?;
+                folders.push(folder.to_owned());
+            }
         }
         let expected = entry.size();
         let written = disk.write_new(&path, &mut entry)?;

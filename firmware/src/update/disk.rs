@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 
 use super::UpdateError;
@@ -30,9 +31,28 @@ pub(super) struct Disk {
     pub(super) fault: Option<Fault>,
     /// Bytes that are said to be free, in place of those that are.
     pub(super) free: Option<u64>,
+    /// Whose everything shall be: root works in a store of another user.
+    pub(super) owner: Option<(u32, u32)>,
 }
 
 impl Disk {
+    /// From now on what is made belongs to the owner of `folder`, where it is root who makes it: a service that runs as a user of its own
+    /// goes on writing its store after a person has installed an update.
+    pub(super) fn give_to_owner_of(&mut self, folder: &Path) -> Result<(), UpdateError> {
+        let found = fs::metadata(folder).map_err(failed("read", folder))?;
+        let is_root = rustix::process::geteuid().is_root();
+        self.owner = (is_root && found.uid() != 0).then(|| (found.uid(), found.gid()));
+        Ok(())
+    }
+
+    /// Gives `path` to the owner of the store.
+    pub(super) fn give(&self, path: &Path) -> Result<(), UpdateError> {
+        match self.owner {
+            Some((user, group)) => lchown(path, Some(user), Some(group)).map_err(failed("give away", path)),
+            None => Ok(()),
+        }
+    }
+
     fn step(&mut self, what: &'static str, path: &Path, step: Step) -> Result<(), UpdateError> {
         match &mut self.fault {
             None => Ok(()),
@@ -42,13 +62,15 @@ impl Disk {
 
     pub(super) fn create_folder(&mut self, folder: &Path) -> Result<(), UpdateError> {
         self.step("create", folder, Step::CreateFolder(folder.to_owned()))?;
-        fs::create_dir_all(folder).map_err(failed("create", folder))
+        fs::create_dir_all(folder).map_err(failed("create", folder))?;
+        self.give(folder)
     }
 
     /// Writes a new file, which must not be there, up to the disk. Returns how many bytes came.
     pub(super) fn write_new(&mut self, file: &Path, content: &mut dyn Read) -> Result<u64, UpdateError> {
         self.step("create", file, Step::Create(file.to_owned()))?;
         let mut open = File::create_new(file).map_err(failed("create", file))?;
+        self.give(file)?;
         let mut chunk = vec![0; CHUNK];
         let mut written = 0;
         loop {

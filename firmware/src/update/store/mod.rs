@@ -68,8 +68,12 @@ impl Store {
 
     pub(super) fn open_on(folder: &Path, mut disk: Disk) -> Result<Self, UpdateError> {
         if !folder.is_dir() {
+            if let Some(above) = folder.ancestors().skip(1).find(|above| above.is_dir()) {
+                disk.give_to_owner_of(above)?;
+            }
             disk.create_folder(folder)?;
         }
+        disk.give_to_owner_of(folder)?;
         let mut store = Self { folder: folder.to_owned(), disk, running: None };
         if State::read(folder)?.is_none() {
             store.check_empty()?;
@@ -286,6 +290,7 @@ impl Store {
     fn lock(&self) -> Result<Option<File>, UpdateError> {
         let path = self.folder.join(STATE_LOCK);
         let Some(file) = open_lock(&path)? else { return Ok(None) };
+        self.disk.give(&path)?;
         file.lock().map_err(failed("lock", &path))?;
         Ok(Some(file))
     }
@@ -294,6 +299,7 @@ impl Store {
     fn try_lock(&self, name: &str) -> Result<Option<Option<File>>, UpdateError> {
         let path = self.folder.join(name);
         let Some(file) = open_lock(&path)? else { return Ok(Some(None)) };
+        self.disk.give(&path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Some(file))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),

@@ -210,3 +210,39 @@ fn a_folder_that_holds_something_else_is_left_alone() {
     let error = Store::open(&maker.path("file")).err().unwrap();
     assert!(matches!(error, UpdateError::Io { what: "create", .. }), "{error}");
 }
+
+#[test]
+fn what_root_installs_belongs_to_the_owner_of_the_store() {
+    use std::os::unix::fs::{MetadataExt, chown};
+
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can give files away");
+        return;
+    }
+    const SERVICE: u32 = 65_534;
+    let maker = Maker::new();
+    // Where the store is missing, it is the owner of the folder above who counts.
+    let state = maker.path("state");
+    fs::create_dir(&state).unwrap();
+    chown(&state, Some(SERVICE), Some(SERVICE)).unwrap();
+    let mut store = Store::open(&state.join("bundles")).unwrap();
+    for version in [1, 2] {
+        maker.install(&mut store, version);
+        store.start().unwrap();
+        store.confirm().unwrap();
+    }
+    let mut folders = vec![state];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(entry.metadata().unwrap().uid(), SERVICE, "{}", entry.path().display());
+            seen += 1;
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    // The store, its state and locks, and two bundles with their files.
+    assert!(seen > 8, "{seen}");
+}

@@ -80,8 +80,10 @@ fn every_step_of_an_update_may_fail_or_be_the_last() {
             install(&mut Store::open(&folder).unwrap(), &one);
             let watched = Arc::new(Mutex::new(Watched::default()));
             let theirs = Arc::clone(&watched);
-            let disk =
-                Disk { fault: Some(Box::new(move |step| theirs.lock().unwrap().step(step, at, fault))), free: None };
+            let disk = Disk {
+                fault: Some(Box::new(move |step| theirs.lock().unwrap().step(step, at, fault))),
+                ..Disk::default()
+            };
             let came = match Store::open_on(&folder, disk) {
                 Ok(mut store) => update(&maker, &mut store, &two),
                 Err(error) => panic!("step {at}: {error}"),
@@ -133,7 +135,7 @@ fn every_step_of_making_a_store_may_be_the_last() {
         let watched = Arc::new(Mutex::new(Watched::default()));
         let theirs = Arc::clone(&watched);
         let fault = Box::new(move |step: &Step| theirs.lock().unwrap().step(step, at, Fault::PowerGoes));
-        if let Ok(mut store) = Store::open_on(&folder, Disk { fault: Some(fault), free: None }) {
+        if let Ok(mut store) = Store::open_on(&folder, Disk { fault: Some(fault), ..Disk::default() }) {
             let _ = store.install(&one, &maker.keys, Accept::Newer, &mut |_| Ok(()));
         }
         for file in &watched.lock().unwrap().unsynced {

@@ -215,7 +215,7 @@ fn a_disk_that_is_full_is_said_before_it_is_written() {
 }
 
 fn read_only() -> Disk {
-    Disk { fault: Some(Box::new(|_| Err(io::ErrorKind::ReadOnlyFilesystem.into()))), free: None }
+    Disk { fault: Some(Box::new(|_| Err(io::ErrorKind::ReadOnlyFilesystem.into()))), ..Disk::default() }
 }
 
 #[test]
