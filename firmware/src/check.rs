@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::device::describe;
 use crate::display::{self, Canvas, screen};
 use crate::source::{self, SourceSettings};
-use crate::update::Store;
+use crate::update::StoreStatus;
 
 /// Above this a Raspberry Pi lowers its clock.
 const HOT: f32 = 80.0;
@@ -131,8 +131,9 @@ fn store(config: &Config) -> (Verdict, String) {
     if config.model.store.is_empty() {
         return (Verdict::Unused, "no [model] store: updates are not taken".to_owned());
     }
-    match Store::open(Path::new(&config.model.store)).and_then(|store| store.status()) {
-        Ok(status) => (Verdict::Works, status.to_string().replace('\n', "; ")),
+    match StoreStatus::read(Path::new(&config.model.store)) {
+        Ok(Some(status)) => (Verdict::Works, status.to_string().replace('\n', "; ")),
+        Ok(None) => (Verdict::Works, format!("{}: no update was installed yet", config.model.store)),
         Err(error) => (Verdict::Fails, describe(&error)),
     }
 }
@@ -143,7 +144,7 @@ fn model(config: &Config) -> (Verdict, String) {
     let stored = match config.model.store.is_empty() {
         true => None,
         // Where the store cannot be read, its own line says so.
-        false => Store::open(store).and_then(|store| store.status()).ok().and_then(|status| status.current),
+        false => StoreStatus::read(store).ok().flatten().and_then(|status| status.current),
     };
     let bundle = match (&stored, config.model.bundle.as_str()) {
         (Some(installed), _) => ModelBundle::load(&store.join(&installed.folder)),

@@ -1,5 +1,7 @@
 //! The command `hoi-device`.
 
+use std::env;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +14,7 @@ use hoi_firmware::config::{self, Config, ConfigError};
 use hoi_firmware::device::{self, Control, Settings, describe};
 use hoi_firmware::serial::Protocol;
 use hoi_firmware::update::{self, UpdateArgs};
+use hoi_runtime::staged::StagedFile;
 
 /// Human-object interaction on a board: pictures in, triplets on a screen and a serial port out
 #[derive(Parser)]
@@ -124,8 +127,16 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let Cli { command, run } = Cli::parse();
-    match command.unwrap_or(Command::Run(run)) {
-        Command::Run(args) => with_config(&args, |config| run_device(&args, config)),
+    let command = command.unwrap_or(Command::Run(run));
+    if let Command::Run(args) | Command::Check { run: args, .. } = &command
+        && args.config.is_none()
+        && args.source.is_none()
+    {
+        eprintln!("hoi-device: --source URI or --config FILE is needed; see hoi-device --help");
+        return ExitCode::from(USAGE);
+    }
+    match command {
+        Command::Run(args) => run_device(&args),
         Command::Check { run, wait } => with_config(&run, |config| check_board(&config, wait)),
         Command::Config => {
             print!("{}", config::DOCUMENTED);
@@ -136,10 +147,6 @@ fn main() -> ExitCode {
 }
 
 fn with_config(args: &RunArgs, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    if args.config.is_none() && args.source.is_none() {
-        eprintln!("hoi-device: --source URI or --config FILE is needed; see hoi-device --help");
-        return ExitCode::from(USAGE);
-    }
     match args.config() {
         Ok(config) => then(config),
         Err(error) => {
@@ -149,11 +156,52 @@ fn with_config(args: &RunArgs, then: impl FnOnce(Config) -> ExitCode) -> ExitCod
     }
 }
 
-fn run_device(args: &RunArgs, config: Config) -> ExitCode {
+/// Where a service keeps the last configuration that it ran with: in the folder that the service manager gives it.
+fn accepted_file() -> Option<PathBuf> {
+    let folder = env::var_os("STATE_DIRECTORY")?;
+    let first = folder.to_string_lossy().split(':').next().map(PathBuf::from)?;
+    Some(first.join("accepted.toml"))
+}
+
+/// The configuration, or, where it is refused, the last one that a service ran with, and why.
+fn config_or_last(args: &RunArgs) -> Result<(Config, Option<String>), ConfigError> {
+    let error = match args.config() {
+        Ok(config) => return Ok((config, None)),
+        Err(error) => error,
+    };
+    let Some(last) = accepted_file().filter(|_| args.config.is_some()) else { return Err(error) };
+    match (RunArgs { config: Some(last), ..args.clone() }).config() {
+        Ok(config) => {
+            let why = format!("{}; the last configuration that worked goes on", describe(&error));
+            Ok((config, Some(why)))
+        }
+        Err(_) => Err(error),
+    }
+}
+
+fn run_device(args: &RunArgs) -> ExitCode {
+    let (config, refused) = match config_or_last(args) {
+        Ok(read) => read,
+        Err(error) => {
+            eprintln!("hoi-device: {}", describe(&error));
+            return ExitCode::from(USAGE);
+        }
+    };
     let again = args.config.is_some().then(|| {
         let args = args.clone();
         Box::new(move || args.config()) as device::ReadAgain
     });
+    let accepted = args.config.clone().zip(accepted_file()).map(|(file, kept)| {
+        Box::new(move || {
+            let text = fs::read(&file)?;
+            // What was accepted may be the last one already, beside a file that is refused.
+            match std::str::from_utf8(&text).is_ok_and(|text| Config::parse(text, &file).is_ok()) {
+                true => StagedFile::new(&kept, &text)?.commit(),
+                false => Ok(()),
+            }
+        }) as device::Accept
+    });
+    let settings = Settings { config, again, accepted, refused };
     let control = match Control::by_signals() {
         Ok(control) => control,
         Err(error) => {
@@ -161,7 +209,7 @@ fn run_device(args: &RunArgs, config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match device::run(&Settings { config, again }, &control, &mut io::stdout().lock()) {
+    match device::run(&settings, &control, &mut io::stdout().lock()) {
         Ok(summary) => {
             eprintln!("{summary}");
             if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

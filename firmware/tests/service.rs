@@ -212,6 +212,46 @@ fn a_configuration_that_cannot_be_read_is_status_2_and_says_what_would_be_right(
 }
 
 #[test]
+fn a_damaged_configuration_at_the_start_is_said_and_the_last_one_that_worked_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, state) = (folder.path().join("device.toml"), folder.path().join("state"));
+    fs::create_dir(&state).unwrap();
+    let (reader, _port_end, port) = pty();
+    write(&config, &photo("ride_horse.jpg"), &format!("[serial]\ndevice = \"{port}\"\n"));
+    let start = || {
+        Device::start(&config, |command| {
+            command.env("STATE_DIRECTORY", &state);
+        })
+    };
+    let device = start();
+    device.frame();
+    assert_eq!(device.stop().0, Some(0));
+    fs::write(&config, "schema = \"hoi.device/1\"\n[source]\nuri = \"file://").unwrap();
+    let serial = lines(reader, |line| serde_json::from_str::<Value>(&line).ok());
+    let device = start();
+    device.frame();
+    let refused = |line: Value| line["error"].as_str().is_some_and(|error| error.contains("line 3"));
+    while !serial.recv_timeout(SOON).unwrap().is_some_and(refused) {}
+    let (code, said) = device.stop();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the last configuration that worked goes on"), "{said}");
+}
+
+#[test]
+fn a_folder_that_goes_is_not_asked_for_without_pause() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, gone) = (folder.path().join("device.toml"), folder.path().join("photo.jpg"));
+    write(&config, &gone, "");
+    let mut device = Device::start(&config, |_| {});
+    device.wait_for("photo.jpg");
+    thread::sleep(Duration::from_secs(2));
+    fs::copy(photo("ride_horse.jpg"), &gone).unwrap();
+    let frame = device.frame()["frame"].as_u64().unwrap();
+    assert!(frame < 20, "{frame} failures in some seconds");
+    device.stop();
+}
+
+#[test]
 fn the_printed_configuration_is_one() {
     let output = Command::new(env!("CARGO_BIN_EXE_hoi-device")).arg("config").output().unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -66,6 +66,11 @@ fn an_update_is_kept_after_as_many_good_frames_as_it_needs() {
     let (output, said) = run(folder.path(), &store, 2);
     assert_eq!((output.status.code(), frames(&output)), (Some(0), 2), "{said}");
     assert!(said.contains("nano-7") && !said.contains("is kept"), "{said}");
+    // A run that ends in good order before that counts neither for it nor against it.
+    for _ in 0..4 {
+        let (_, said) = run(folder.path(), &store, 2);
+        assert!(said.contains("nano-7") && !said.contains("taken back"), "{said}");
+    }
     let (output, said) = run(folder.path(), &store, 3);
     assert_eq!((output.status.code(), frames(&output)), (Some(0), 3), "{said}");
     assert!(said.contains("is kept"), "{said}");
@@ -91,10 +96,12 @@ fn a_reload_takes_an_update_that_came_meanwhile_and_takes_it_back_where_it_fails
     let folder = tempfile::tempdir().unwrap();
     let store = install(folder.path(), true, 7);
     let mut device = Device::start(&configuration(folder.path(), &store, 0), |_| {});
-    device.wait_for("nano-7 is kept");
+    device.wait_for("update is kept");
+    device.log.clear();
     install(folder.path(), true, 8);
     device.signal(Signal::HUP);
-    device.wait_for("nano-8 is kept");
+    device.wait_for("update is kept");
+    assert!(device.log.contains("nano-8"), "{}", device.log);
     device.frame();
     install(folder.path(), false, 9);
     device.signal(Signal::HUP);
@@ -106,4 +113,15 @@ fn a_reload_takes_an_update_that_came_meanwhile_and_takes_it_back_where_it_fails
     assert_eq!(code, Some(0), "{said}");
     let status = Store::open(&store).unwrap().status().unwrap();
     assert_eq!((status.current.unwrap().version, status.trial), (8, None));
+}
+
+#[test]
+fn a_store_that_cannot_be_read_does_not_stop_the_board() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = install(folder.path(), true, 7);
+    fs::write(store.join("state.json"), "{\"schema\": \"hoi.sto").unwrap();
+    let (output, said) = run(folder.path(), &store, 2);
+    assert_eq!((output.status.code(), frames(&output)), (Some(0), 2), "{said}");
+    assert!(said.contains("updates are left aside") && said.contains("state.json"), "{said}");
+    assert!(said.contains("bundle builtin:"), "{said}");
 }

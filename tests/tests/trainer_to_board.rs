@@ -4,8 +4,8 @@
 
 use std::fs;
 
-use hoi_firmware::board::BoardChoice;
-use hoi_firmware::device::{self, Settings};
+use hoi_firmware::config::Config;
+use hoi_firmware::device::{self, Control, Settings};
 use hoi_quantize::compare::RandomInputs;
 use hoi_quantize::fp16::{DEFAULT_TOLERANCE, Fp16Job};
 use hoi_runtime::bundle::{BundleParts, HeadDescription, ModelBundle, write_bundle};
@@ -98,20 +98,15 @@ fn a_head_says_the_same_from_libtorch_to_the_board() {
 
     // The last bundle runs on the board's program: screen, serial line and standard output.
     let screen = folder.path().join("screen.png");
-    let settings = Settings {
-        source: photos().join("ride_horse.jpg").display().to_string(),
-        display: Some(format!("png://{}", screen.display())),
-        bundle: Some(folder.path().join("bundle")),
-        repeat: 1,
-        serial: None,
-        baud: 115_200,
-        board: BoardChoice::Host,
-        threads: 1,
-        min_score: 0.0,
-        json: true,
-    };
+    let mut config = Config::for_command_line();
+    config.source.uri = photos().join("ride_horse.jpg").display().to_string();
+    config.display.uri = format!("png://{}", screen.display());
+    config.model.bundle = folder.path().join("bundle").display().to_string();
+    config.model.min_score = 0.0;
+    config.board.name = "host".to_owned();
+    config.output.json = true;
     let mut stdout = Vec::new();
-    let summary = device::run(&settings, &mut stdout).unwrap();
+    let summary = device::run(&Settings::once(config), &Control::default(), &mut stdout).unwrap();
     assert!(summary.is_clean());
     let frame: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
     assert_eq!(frame["schema"], "hoi.frame/1");

@@ -26,8 +26,14 @@ use crate::update::UpdateError;
 /// How long the end of a run waits for the serial line, beside the time that the waiting lines need at its speed.
 pub const FLUSH_WAIT: Duration = Duration::from_secs(2);
 
+/// How long a service waits for it at most: the service manager does not wait for ever.
+pub const FLUSH_MOST: Duration = Duration::from_secs(8);
+
 /// Reads the configuration again.
 pub type ReadAgain = Box<dyn Fn() -> Result<Config, ConfigError>>;
+
+/// Keeps the configuration that was accepted.
+pub type Accept = Box<dyn Fn() -> io::Result<()>>;
 
 /// What a run of the device is to do.
 pub struct Settings {
@@ -36,6 +42,26 @@ pub struct Settings {
     /// For a service: how its configuration is read again. A part that is missing does not stop a service, it is tried again and
     /// again. `None` for a command line: what is missing ends it at once.
     pub again: Option<ReadAgain>,
+    /// Called when the device runs with its configuration, at the start and after a reload.
+    pub accepted: Option<Accept>,
+    /// Why `config` is not what stands in the file, which is to be said wherever something can be said.
+    pub refused: Option<String>,
+}
+
+impl Settings {
+    /// Those of a command line.
+    pub fn once(config: Config) -> Self {
+        Self { config, again: None, accepted: None, refused: None }
+    }
+
+    /// The device runs with its configuration.
+    fn accept(&self) {
+        if let Some(accepted) = &self.accepted
+            && let Err(error) = accepted()
+        {
+            eprintln!("hoi-device: the configuration cannot be kept for a start with a damaged one: {error}");
+        }
+    }
 }
 
 /// Why a run did not begin.

@@ -12,7 +12,7 @@ use hoi_runtime::source::Frame;
 use super::control::Manager;
 use super::model::{Loading, Model, Verdict};
 use super::pace::Pace;
-use super::{Control, DeviceError, FLUSH_WAIT, Settings, Summary, describe};
+use super::{Control, DeviceError, FLUSH_MOST, FLUSH_WAIT, Settings, Summary, describe};
 use crate::board::{self, Board};
 use crate::config::Config;
 use crate::display;
@@ -26,6 +26,12 @@ const TURN: Duration = Duration::from_millis(200);
 
 /// How often the board's temperature is asked for.
 const TEMPERATURE_EVERY: Duration = Duration::from_secs(2);
+
+/// How often the screen is told the state again while there is no picture.
+const SHOW_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a service leaves a source of files alone after an error; doubled with each further one, up to 64 times.
+const FIRST_REST: Duration = Duration::from_millis(100);
 
 /// How long the screen shows that a configuration was refused.
 pub(super) const REFUSAL_TIME: Duration = Duration::from_secs(5);
@@ -47,6 +53,12 @@ pub(super) struct Runner<'a> {
     told: Instant,
     temperature: Option<f32>,
     temperature_at: Option<Instant>,
+    /// When the screen was last given something.
+    shown_at: Instant,
+    /// Until then nothing is asked of a source of files that has only errors.
+    resting: Option<Instant>,
+    /// Pictures of such a source that failed in a row.
+    failures: u32,
 }
 
 pub(super) fn run(settings: &Settings, control: &Control, stdout: &mut dyn Write) -> Result<Summary, DeviceError> {
@@ -71,9 +83,10 @@ pub(super) fn run(settings: &Settings, control: &Control, stdout: &mut dyn Write
                 DeviceError::Source(_) => (Part::Source, State::SourceError(said.clone())),
                 _ => (Part::Device, State::DeviceError(said.clone())),
             };
-            outputs.send_error(&ErrorRecord { source: &config.source.uri, frame: 0, part, error: &said });
+            let uri = source::shown(&config.source.uri);
+            outputs.send_error(&ErrorRecord { source: &uri, frame: 0, part, error: &said });
             outputs.show(Shown::of_state(state));
-            outputs.finish(FLUSH_WAIT);
+            outputs.finish(FLUSH_WAIT, FLUSH_MOST);
             return Err(error);
         }
     };
@@ -93,16 +106,26 @@ pub(super) fn run(settings: &Settings, control: &Control, stdout: &mut dyn Write
         told: now,
         temperature: None,
         temperature_at: None,
+        shown_at: now,
+        resting: None,
+        failures: 0,
     };
-    manager.ready();
+    settings.accept();
+    if let Some(why) = &settings.refused {
+        runner.note(why);
+    }
     runner.frames(control, &mut manager);
     manager.stopping();
-    let Runner { mut summary, outputs, feed, .. } = runner;
+    let Runner { mut summary, mut outputs, feed, model, .. } = runner;
     summary.add_feed(feed.counts());
-    // The camera is let go before the serial line is waited for.
+    // The camera is let go before anything is waited for.
     drop(feed);
+    if let Some(verdict) = model.release() {
+        say_verdict(&verdict, &mut outputs);
+    }
     summary.stdout_error = outputs.stdout_error();
-    (summary.lines, summary.lost_screens) = outputs.finish(FLUSH_WAIT);
+    let most = if settings.again.is_some() { FLUSH_MOST } else { Duration::MAX };
+    (summary.lines, summary.lost_screens) = outputs.finish(FLUSH_WAIT, most);
     Ok(summary)
 }
 
@@ -113,8 +136,8 @@ fn begin(
     board: &Arc<dyn Board>,
     outputs: &mut Outputs<'_>,
 ) -> Result<(Feed, Model), DeviceError> {
-    let feed = open_feed(config)?;
     outputs.set_serial(open_serial(config, board, service)?);
+    let feed = open_feed(config)?;
     let model = Model::load(&config.model, &mut |line| eprintln!("hoi-device: {line}"))?;
     eprintln!("hoi-device: bundle {}", model.origin.display());
     outputs.set_vocabulary(model.pipeline.vocabulary());
@@ -183,13 +206,15 @@ pub(super) fn open_serial(
 impl Runner<'_> {
     fn frames(&mut self, control: &Control, manager: &mut Manager) {
         let mut said = Instant::now();
+        let mut ready = false;
         while !control.is_stopping() {
             manager.feed();
             if control.take_reload() {
                 self.reload();
             }
             self.take_loaded();
-            match self.feed.next(TURN) {
+            self.take_verdict();
+            match self.next() {
                 Event::Frame(taken) => self.frame(taken),
                 Event::Down(why) => {
                     self.down(&why);
@@ -201,6 +226,11 @@ impl Runner<'_> {
                 }
                 Event::Waiting => self.wait(),
                 Event::Ended => break,
+            }
+            if !ready {
+                // After the first picture, which on a small board takes longer than any other, or the first wait for one.
+                ready = true;
+                manager.ready();
             }
             self.outputs.report();
             let now = Instant::now();
@@ -215,6 +245,20 @@ impl Runner<'_> {
             }
             if !self.outputs.any_left() && self.settings.again.is_none() {
                 break;
+            }
+        }
+    }
+
+    /// What the source has next, unless it rests.
+    fn next(&mut self) -> Event {
+        match self.resting.map(|until| until.saturating_duration_since(Instant::now())) {
+            Some(left) if !left.is_zero() => {
+                std::thread::sleep(left.min(TURN));
+                Event::Waiting
+            }
+            _ => {
+                self.resting = None;
+                self.feed.next(TURN)
             }
         }
     }
@@ -238,19 +282,31 @@ impl Runner<'_> {
         };
         match answer {
             Ok((record, frame)) => {
+                if self.pace.is_empty()
+                    && let Some(seconds) = since_boot()
+                {
+                    eprintln!("hoi-device: first frame {seconds:.1} s after the board's start");
+                }
                 self.state = DeviceState::Ok;
+                self.failures = 0;
                 self.pace.count(Instant::now());
                 self.outputs.send_frame(&record);
-                self.judge(None);
+                self.model.judge(None);
                 self.show_frame(frame, &record);
             }
             Err((part, error)) => {
                 self.summary.failed += 1;
                 eprintln!("hoi-device: frame {index}: {error}");
                 self.outputs.send_error(&ErrorRecord { source: &source, frame: index, part, error: &error });
+                if part == Part::Source && self.settings.again.is_some() && !self.feed.is_live() {
+                    // A stick that was pulled fails at once, again and again.
+                    let pause = FIRST_REST * 2_u32.pow(self.failures.min(6));
+                    self.failures += 1;
+                    self.resting = Some(Instant::now() + pause);
+                }
                 let state = if part == Part::Model {
                     self.state = DeviceState::ModelError;
-                    self.judge(Some(&error));
+                    self.model.judge(Some(&error));
                     State::ModelError(error)
                 } else {
                     self.state = DeviceState::SourceError;
@@ -271,24 +327,31 @@ impl Runner<'_> {
         self.show_state(State::NoCamera(why.to_owned()), None);
     }
 
+    /// No picture yet. The screen is told the state again: a display may have come meanwhile, or have shown something else for a while.
     fn wait(&mut self) {
-        if self.state == DeviceState::Starting {
-            let uri = self.feed.uri().to_owned();
-            self.show_state(State::Starting(format!("waiting for {uri}")), None);
+        if self.shown_at.elapsed() < SHOW_AGAIN {
+            return;
         }
+        let state = match (self.state, self.feed.down()) {
+            (_, Some(why)) => State::NoCamera(why),
+            (DeviceState::Starting, None) => State::Starting(format!("waiting for {}", self.feed.uri())),
+            _ => return,
+        };
+        self.show_state(state, None);
     }
 
-    /// What an answer, or an error of the model, means for an update that is on trial.
-    fn judge(&mut self, error: Option<&str>) {
-        match self.model.judge(error) {
-            Verdict::None => {}
-            Verdict::Kept => eprintln!("hoi-device: update {} is kept", self.model.origin.display()),
-            Verdict::NotWritten(why) => self.note(&format!("update cannot be kept: {why}")),
-            Verdict::RolledBack(Ok(())) => {
-                self.note(&format!("update {} is rolled back", self.model.origin.display()));
+    /// Another source was opened.
+    pub(super) fn waits_for_source(&mut self) {
+        (self.state, self.failures, self.resting) = (DeviceState::Starting, 0, None);
+    }
+
+    fn take_verdict(&mut self) {
+        if let Some(verdict) = self.model.verdict() {
+            say_verdict(&verdict, &mut self.outputs);
+            if let Verdict::RolledBack(_) = verdict {
+                // Where it could not be written, the store starts the bundle before all the same.
                 self.load_beside();
             }
-            Verdict::RolledBack(Err(why)) => self.note(&format!("update cannot be rolled back: {why}")),
         }
     }
 
@@ -320,7 +383,7 @@ impl Runner<'_> {
             Ok(model) => {
                 eprintln!("hoi-device: bundle {}", model.origin.display());
                 self.outputs.set_vocabulary(model.pipeline.vocabulary());
-                self.model = model;
+                std::mem::replace(&mut self.model, model).let_go();
             }
             Err(error) => {
                 let origin = self.model.origin.display().to_string();
@@ -330,6 +393,7 @@ impl Runner<'_> {
     }
 
     fn show_state(&mut self, state: State, frame: Option<u64>) {
+        self.shown_at = Instant::now();
         let scene = self.scene(state, frame);
         self.outputs.show(scene);
     }
@@ -358,7 +422,7 @@ impl Runner<'_> {
     fn scene(&mut self, state: State, frame: Option<u64>) -> Shown {
         Shown {
             frame,
-            dropped: self.outputs.lost_lines() + self.feed.counts().dropped,
+            dropped: self.outputs.lost_lines() + self.summary.dropped + self.feed.counts().dropped,
             frames_per_second: self.pace.frames_per_second(Instant::now()),
             temperature: self.temperature(),
             ..Shown::of_state(state)
@@ -400,4 +464,24 @@ impl Runner<'_> {
             "{state}; {frames} frames, {frames_per_s:.1} a second, {dropped_frames} dropped, {lost_messages} messages lost"
         )
     }
+}
+
+/// Says what became of an update on trial, on log, serial port and screen.
+fn say_verdict(verdict: &Verdict, outputs: &mut Outputs<'_>) {
+    let said = match verdict {
+        Verdict::Kept => "the update is kept".to_owned(),
+        Verdict::NotWritten(why) => format!("the update is good, and that cannot be written down: {why}"),
+        Verdict::RolledBack(Ok(())) => "the update is rolled back".to_owned(),
+        Verdict::RolledBack(Err(why)) => format!("the update cannot be rolled back: {why}"),
+    };
+    eprintln!("hoi-device: {said}");
+    if *verdict != Verdict::Kept {
+        outputs.send_error(&ErrorRecord { source: "", frame: 0, part: Part::Model, error: &said });
+        outputs.hold(Shown::of_state(State::Update(said)), REFUSAL_TIME);
+    }
+}
+
+/// Seconds since the board was started; `None` where the system does not say.
+fn since_boot() -> Option<f64> {
+    std::fs::read_to_string("/proc/uptime").ok()?.split(' ').next()?.parse().ok()
 }

@@ -17,6 +17,9 @@ use crate::serial::{EncodeError, Encoder, ErrorRecord, LineCounts, LineWriter, S
 /// How long a screen may take for its last scene at the end of a run.
 const LAST_SCENE_WAIT: Duration = Duration::from_secs(2);
 
+/// How long a serial port that is let go on the way may take for what waits.
+const REPLACED_WAIT: Duration = Duration::from_millis(300);
+
 /// A serial port with the protocol that is spoken on it.
 pub(crate) struct SerialOutput {
     pub(crate) device: PathBuf,
@@ -61,7 +64,7 @@ impl<'a> Outputs<'a> {
     /// Takes another serial port in place of the present one, or none.
     pub(crate) fn set_serial(&mut self, serial: Option<SerialOutput>) {
         if let Some(old) = std::mem::replace(&mut self.serial, serial) {
-            self.close_serial(old, Duration::ZERO);
+            self.close_serial(old, REPLACED_WAIT, REPLACED_WAIT);
         }
     }
 
@@ -168,20 +171,20 @@ impl<'a> Outputs<'a> {
         self.screen.is_some() || self.serial.is_some() || self.stdout.is_some()
     }
 
-    fn close_serial(&mut self, serial: SerialOutput, wait: Duration) {
-        let line_time = if wait.is_zero() { wait } else { serial.writer.time_to_send() };
-        let (counts, error) = serial.writer.close(wait + line_time);
+    fn close_serial(&mut self, serial: SerialOutput, wait: Duration, most: Duration) {
+        let line_time = serial.writer.time_to_send();
+        let (counts, error) = serial.writer.close((wait + line_time).min(most));
         if let Some(error) = error {
             eprintln!("hoi-device: serial port {}: {error}", serial.device.display());
         }
         self.closed_lines = add(self.closed_lines, Some(counts));
     }
 
-    /// Waits for the serial line, `wait` and the time that it needs for what is left, and closes everything. Returns what
-    /// became of the lines and how many screens were lost.
-    pub(crate) fn finish(mut self, wait: Duration) -> (Option<LineCounts>, u64) {
+    /// Waits for the serial line, `wait` and the time that it needs for what is left but not longer than `most`, and closes
+    /// everything. Returns what became of the lines and how many screens were lost.
+    pub(crate) fn finish(mut self, wait: Duration, most: Duration) -> (Option<LineCounts>, u64) {
         if let Some(serial) = self.serial.take() {
-            self.close_serial(serial, wait);
+            self.close_serial(serial, wait, most);
         }
         let lost = self.screen.take().map_or(0, |screen| {
             let error = screen.take_error();

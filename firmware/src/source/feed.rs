@@ -57,6 +57,8 @@ enum Kind {
     Pictures(FileSource),
     Video(Box<Video>),
     Live(Live),
+    /// Let go by [`Feed::close`], with what became of its frames.
+    Closed(FeedCounts),
 }
 
 /// Opens the source that `uri` names; see the [table](super). A camera need not be there yet.
@@ -122,6 +124,7 @@ impl Feed {
         let event = match &mut self.kind {
             Kind::Pictures(pictures) => pictures.next().map_or(Event::Ended, Event::Frame),
             Kind::Video(video) => video.next(self.frames, wait),
+            Kind::Closed(_) => Event::Ended,
             Kind::Live(live) => match live.take(wait) {
                 Taking::Down(why) => Event::Down(why),
                 Taking::Waiting => Event::Waiting,
@@ -146,19 +149,30 @@ impl Feed {
     pub fn down(&self) -> Option<String> {
         match &self.kind {
             Kind::Live(live) => live.down(),
-            Kind::Pictures(_) | Kind::Video(_) => None,
+            Kind::Pictures(_) | Kind::Video(_) | Kind::Closed(_) => None,
         }
+    }
+
+    /// Lets camera and programs go now, so that another feed may have them; what it counted stays.
+    pub fn close(&mut self) {
+        self.kind = Kind::Closed(self.counts());
     }
 
     /// What became of the frames so far.
     pub fn counts(&self) -> FeedCounts {
         match &self.kind {
             Kind::Live(live) => live.counts(self.frames),
+            Kind::Closed(counts) => *counts,
             Kind::Pictures(_) | Kind::Video(_) => {
                 FeedCounts { frames: self.frames, read: self.frames, ..FeedCounts::default() }
             }
         }
     }
+}
+
+/// A URI without user and password, whatever is wrong with it.
+pub(crate) fn shown(uri: &str) -> String {
+    without_credentials(uri)
 }
 
 /// Opens a source, waits at most `wait` for one frame, and says what it looks like: `1280x720, first frame after 310 ms`.

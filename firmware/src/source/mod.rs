@@ -50,6 +50,7 @@ use hoi_runtime::source::{Frame, ImageLimits, SourceError};
 
 pub use backoff::Backoff;
 pub use error::OpenError;
+pub(crate) use feed::shown;
 pub use feed::{Event, Feed, FeedCounts, open, probe};
 
 /// The schemes of URIs.

@@ -76,6 +76,16 @@ pub struct StoreStatus {
     pub rolled_back: Option<RolledBack>,
 }
 
+impl StoreStatus {
+    /// The status of the store in `folder`, without changing anything there; `None` where no store is.
+    ///
+    /// # Errors
+    /// [`UpdateError`] when the state cannot be read.
+    pub fn read(folder: &Path) -> Result<Option<Self>, UpdateError> {
+        Ok(State::read(folder)?.map(|state| state.status()))
+    }
+}
+
 impl fmt::Display for StoreStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.current, self.trial) {

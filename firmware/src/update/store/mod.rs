@@ -172,7 +172,7 @@ impl Store {
         let bundle = loop {
             let Some(current) = &state.current else { break None };
             let why = match state.trial {
-                Some(starts) if starts >= TRIES => format!("started {starts} times without a good frame"),
+                Some(starts) if starts >= TRIES => format!("started {starts} times without being confirmed"),
                 _ => match ModelBundle::load(&self.folder.join(&current.folder)) {
                     Ok(bundle) => break Some(bundle),
                     Err(error) => describe(&error),
@@ -210,6 +210,19 @@ impl Store {
         self.change(|state| {
             let is_current = state.current.as_ref().map(|current| &current.folder) == running.as_ref();
             is_current && state.trial.take().is_some()
+        })
+    }
+
+    /// The running bundle is let go in good order before it could be confirmed: its start does not count as a try.
+    ///
+    /// # Errors
+    /// [`UpdateError`] when the state cannot be read or written.
+    pub fn release(&mut self) -> Result<(), UpdateError> {
+        let running = self.running.take();
+        self.change(|state| {
+            if state.current.as_ref().map(|current| &current.folder) == running.as_ref() {
+                state.trial = state.trial.map(|starts| starts.saturating_sub(1));
+            }
         })
     }
 

@@ -103,11 +103,11 @@ fn a_bundle_that_is_never_confirmed_is_taken_back_after_three_starts() {
     let mut store = maker.store();
     let back = store.start().unwrap().unwrap();
     assert_eq!((back.installed.version, back.on_trial), (1, false));
-    assert_eq!(back.notice.unwrap(), "a 2 was taken back: started 3 times without a good frame");
+    assert_eq!(back.notice.unwrap(), "a 2 was taken back: started 3 times without being confirmed");
     let status = store.status().unwrap();
     assert_eq!(
         status.to_string(),
-        "current: a 1\nprevious: none\ntaken back: a 2: started 3 times without a good frame"
+        "current: a 1\nprevious: none\ntaken back: a 2: started 3 times without being confirmed"
     );
     // It stays so, the same version does not come again by itself, and its folder goes.
     assert_eq!(maker.store().start().unwrap().unwrap().notice, None);
