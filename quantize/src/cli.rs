@@ -94,10 +94,10 @@ pub struct Int8 {
     bundle: PathBuf,
     /// Folder of the bundle to write; it must be new or empty
     out: PathBuf,
-    /// Folder of images like those the network will see
+    /// Folder of images like those the network will see, or a video of them
     #[arg(long, value_name = "DIR", required_unless_present = "statistics")]
     images: Option<PathBuf>,
-    /// At most this many images, evenly spread over the sorted folder
+    /// At most this many images, evenly spread over the sorted folder or the video
     #[arg(long, default_value_t = DEFAULT_COUNT, value_parser = at_least_one, value_name = "N")]
     count: usize,
     /// How the largest magnitude of a tensor is chosen

@@ -7,6 +7,7 @@ mod histogram;
 mod images;
 mod statistics;
 mod threshold;
+mod video;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub use images::{FEW_IMAGES, choose_images};
 pub(crate) use images::{evenly_spread, file_name};
 pub use statistics::{STATISTICS_SCHEMA, Statistics};
 pub use threshold::{LARGEST, Method, scale};
+pub use video::{VideoFrames, is_video};
 
 use images::Variety;
 
@@ -39,6 +41,14 @@ pub enum CalibrateError {
     NoImages {
         /// The folder.
         folder: PathBuf,
+    },
+    /// A video whose frames cannot be had.
+    #[error("{}: {reason}", video.display())]
+    Video {
+        /// The file.
+        video: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// No picture of the folder could be read.
     #[error("none of the {count} calibration images could be read; the first: {first}")]

@@ -23,7 +23,9 @@ pub use signal::{LayerSignal, OutputSignal, Signal};
 pub use target::CALIBRATION_LIST;
 
 use crate::bundles::folder::ReportFolder;
-use crate::calibrate::{Method, Observed, STATISTICS_SCHEMA, Statistics, Warning, choose_images, collect};
+use crate::calibrate::{
+    Method, Observed, STATISTICS_SCHEMA, Statistics, VideoFrames, Warning, choose_images, collect, is_video,
+};
 use crate::onnx::{self, ModelProto, data_type};
 use crate::passes::clean;
 use crate::qdq::{self, PlanOptions};
@@ -98,7 +100,13 @@ pub fn run(
     let shapes = graphs.shapes(&*observed).map_err(unfit)?;
     qdq::plan(&model, &graphs.kept, &shapes, &job.options).map_err(unfit)?;
 
+    let frames;
     let images = match &job.images {
+        Some(video) if is_video(video) => {
+            // The files stay until the end of this function.
+            frames = VideoFrames::of(video, job.count)?;
+            frames.files().to_vec()
+        }
         Some(folder) => choose_images(folder, job.count)?,
         None => Vec::new(),
     };
