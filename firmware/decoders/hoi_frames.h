@@ -57,10 +57,12 @@ static inline void hoi_feed(hoi_reader *r, uint8_t byte, hoi_callback callback) 
     r->length = 0;
     if (!length) return;
     if (n < 8 || hoi_crc(b, n - 2) != (b[n - 2] | b[n - 1] << 8) || b[0] != 1) { r->damaged++; return; }
+    hoi_cursor message = { b + 5, b + n - 2, false };
+    uint64_t kind = hoi_varint(&message);
+    if (message.bad) { r->damaged++; return; }
     uint32_t sequence = b[1] | (uint32_t)b[2] << 8 | (uint32_t)b[3] << 16 | (uint32_t)b[4] << 24;
     if (r->messages++) r->lost += sequence - (sequence < r->next ? 0 : r->next); /* a smaller number: the device began anew */
     r->next = sequence + 1;
-    hoi_cursor message = { b + 5, b + n - 2, false };
-    callback(hoi_varint(&message), &message);
+    callback(kind, &message);
 }
 #endif

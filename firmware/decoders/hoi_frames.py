@@ -51,8 +51,8 @@ class Reader:
         for packet in filter(None, packets):
             payload = unstuff(packet) if len(packet) <= 1020 else b""
             crc = int.from_bytes(payload[-2:], "little")
-            if len(payload) < 8 or payload[0] != 1 or crc_hqx(payload[:-2], 0xFFFF) != crc:
-                self.damaged += 1
+            if len(payload) < 8 or payload[0] != 1 or crc_hqx(payload[:-2], 0xFFFF) != crc or min(payload[5:-2]) > 127:
+                self.damaged += 1  # the last: no byte ends the message's kind
                 continue
             sequence = int.from_bytes(payload[1:5], "little")
             if self.messages:  # a smaller number: the device began anew
