@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use hoi_firmware::board::{Board, Host};
 use hoi_firmware::serial::{
-    DeviceState, Encoder, ErrorRecord, LineWriter, Part, Protocol, QUEUE_LINES, StatusRecord, unpack,
+    CRC_16, DeviceState, Encoder, ErrorRecord, LineWriter, PacketError, Part, Protocol, QUEUE_LINES, StatusRecord,
+    VERSION, unpack,
 };
 use hoi_runtime::sink::{FRAME_SCHEMA, FrameRecord, ObjectRecord, PersonRecord, TripletRecord};
 use hoi_runtime::vocabulary::{Vocabulary, VocabularySpec};
@@ -98,6 +99,8 @@ struct Cable {
     far: TTYPort,
     decoder: Child,
     printed: mpsc::Receiver<String>,
+    /// The byte that the writer begins with has come.
+    in_step: bool,
 }
 
 /// Both ends; copies are not inherited by a child, which would keep the terminal open.
@@ -127,16 +130,17 @@ impl Cable {
                 line.send(text.unwrap()).ok();
             }
         });
-        Self { writer, near, far, decoder, printed }
+        Self { writer, near, far, decoder, printed, in_step: false }
     }
 
     /// What comes out at the near end of the cable when the device says `message`.
     fn near(&mut self, message: Vec<u8>) -> Vec<u8> {
-        let mut bytes = vec![0; message.len()];
+        let first = usize::from(!std::mem::replace(&mut self.in_step, true));
+        let mut bytes = vec![0; first + message.len()];
         self.writer.push(message);
         let read = self.near.read_exact(&mut bytes);
         assert!(read.is_ok(), "{read:?}: {:?}, {:?}", self.writer.counts(), self.writer.take_error());
-        bytes
+        bytes.split_off(first)
     }
 
     fn far(&mut self, bytes: &[u8]) {
@@ -255,6 +259,35 @@ fn both_decoders_are_in_step_again_after_every_fault_and_count_it() {
         assert_eq!(cable.printed.recv_timeout(SOON).unwrap(), line);
         let (messages, lost) = (messages + 4, lost + 3);
         assert_eq!(cable.end(), format!("{messages} messages, {lost} lost, {damaged} damaged\n"));
+    }
+}
+
+/// A packet whose sequence number and CRC are right, with `message` in it; there is no zero byte in any of it.
+fn packet_of(message: &[u8]) -> Vec<u8> {
+    let mut payload = [&[VERSION, 1, 1, 1, 1], message].concat();
+    payload.extend(CRC_16.checksum(&payload).to_le_bytes());
+    assert!(!payload.contains(&0) && payload.len() < 254);
+    [&[payload.len() as u8 + 1], payload.as_slice(), &[0]].concat()
+}
+
+#[test]
+fn a_message_whose_kind_breaks_off_is_damaged_for_both_decoders_and_the_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut encoder = Encoder::new(Protocol::Frames);
+    let mut bytes = encoder.encode_frame(&record(0)).unwrap();
+    for message in [&[0x80][..], &[0xff, 0xff, 0xff]] {
+        let packet = packet_of(message);
+        assert!(matches!(unpack(&packet[..packet.len() - 1]), Err(PacketError::Message(_))));
+        bytes.extend(packet);
+    }
+    bytes.extend(encoder.encode_frame(&record(1)).unwrap());
+    let file = folder.path().join("line");
+    fs::write(&file, bytes).unwrap();
+    for mut command in commands(folder.path()) {
+        let output = command.arg(&file).output().unwrap();
+        let frames = [printed(0, false), printed(1, false)].concat().join("\n");
+        assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), frames, "{command:?}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "2 messages, 0 lost, 2 damaged\n", "{command:?}");
     }
 }
 

@@ -1,9 +1,9 @@
 //! A queue of messages, the thread that writes them, and the port that comes and goes.
 //!
 //! [`LineWriter::push`] puts a message into a bounded queue and returns at once; a thread of its own feeds the port. A reader that is
-//! too slow costs the oldest messages, a reader that has gone costs those that could not be written; both are counted, and
-//! after a message that broke off the next one begins with the protocol's delimiter, so that a reader that skips what it cannot read is
-//! in step again.
+//! too slow costs the oldest messages, a reader that has gone costs those that could not be written; both are counted. The first
+//! message, and the next one after a message that broke off, begins with the protocol's delimiter, so that a reader that skips what it
+//! cannot read is in step.
 //!
 //! The thread writes no faster than the line runs: otherwise seconds of old messages would wait in the driver of a slow one, where
 //! nothing drops them.
@@ -33,6 +33,9 @@ const BITS_A_BYTE: f64 = 10.0;
 
 /// How much of a line's time may lie ready in the driver, so that the line never falls dry between two messages.
 const AHEAD: Duration = Duration::from_millis(20);
+
+/// How long a port may take to close at the end; the driver of a tty can wait half a minute there for what its line has not sent.
+const CLOSE_WAIT: Duration = Duration::from_millis(500);
 
 /// What became of the messages so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +70,8 @@ struct State {
     closing: bool,
     /// What is still there was given up.
     abandoned: bool,
+    /// The thread has closed the port.
+    finished: bool,
 }
 
 #[derive(Default)]
@@ -83,6 +88,16 @@ impl Shared {
 
     fn abandoned(&self) -> bool {
         self.lock().abandoned
+    }
+}
+
+/// Says that the port is closed, however the thread ends.
+struct Finish(Arc<Shared>);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.lock().finished = true;
+        self.0.changed.notify_all();
     }
 }
 
@@ -112,16 +127,16 @@ impl LineWriter {
         capacity: usize,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
+        let finish = Finish(Arc::clone(&shared));
         let baud = baud.max(1);
         let port = Port::new(port, reopen, protocol.delimiter());
         let thread =
-            thread::Builder::new().name("serial".to_owned()).spawn(move || write_messages(&theirs, port, baud))?;
+            thread::Builder::new().name("serial".to_owned()).spawn(move || write_messages(&finish.0, port, baud))?;
         Ok(Self { shared, thread: Some(thread), capacity: capacity.max(1), baud })
     }
 
     /// Queues `message`, which ends with the protocol's delimiter and which a newer one replaces: a frame. Never waits for the port:
-    /// where the queue is full the oldest such message is dropped.
+    /// where the queue is full the oldest such message is dropped, which is this one where only lasting ones wait.
     pub fn push(&self, message: Vec<u8>) {
         self.queue(Queued { message, lasting: false });
     }
@@ -132,12 +147,20 @@ impl LineWriter {
         self.queue(Queued { message, lasting: true });
     }
 
+    /// Whether a message that is pushed now costs none of those that wait.
+    pub fn has_room(&self) -> bool {
+        self.shared.lock().queue.len() < self.capacity
+    }
+
     fn queue(&self, queued: Queued) {
         let mut state = self.shared.lock();
         while state.queue.len() >= self.capacity {
-            let oldest_frame = state.queue.iter().position(|queued| !queued.lasting);
-            state.queue.remove(oldest_frame.unwrap_or(0));
             state.counts.dropped += 1;
+            match state.queue.iter().position(|waiting| !waiting.lasting) {
+                Some(oldest_frame) => state.queue.remove(oldest_frame),
+                None if queued.lasting => state.queue.pop_front(),
+                None => return,
+            };
         }
         state.queue.push_back(queued);
         drop(state);
@@ -164,7 +187,7 @@ impl LineWriter {
     }
 
     /// Waits at most `wait` until all messages are written and stops. Messages that were not taken by then are dropped; a port that
-    /// blocks inside its driver is left behind. Returns the final counts, which add up to the messages pushed, and an error that
+    /// blocks inside its driver, or takes longer than half a second to close, is left behind. Returns the final counts, which add up to the messages pushed, and an error that
     /// was not taken before.
     pub fn close(mut self, wait: Duration) -> (LineCounts, Option<io::Error>) {
         let counts = self.stop(wait);
@@ -188,10 +211,13 @@ impl LineWriter {
         state.in_flight = None;
         state.abandoned = true;
         let counts = state.counts;
-        drop(state);
         self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take().filter(|_| unsent == 0) {
-            // It has nothing left to do but to close the port. A panic in it is counted as nothing: all messages were written.
+        // Where all was written it has nothing left to do but to close the port.
+        let patience = if unsent == 0 { CLOSE_WAIT } else { Duration::ZERO };
+        let closed = self.shared.changed.wait_timeout_while(state, patience, |state| !state.finished);
+        let finished = closed.unwrap_or_else(PoisonError::into_inner).0.finished;
+        if let Some(thread) = self.thread.take().filter(|_| finished) {
+            // A panic in it is counted as nothing: what it left unwritten was counted above.
             let _ = thread.join();
         }
         counts
@@ -213,6 +239,7 @@ fn line_time(bytes: usize, baud: u32) -> Duration {
 
 fn write_messages(shared: &Shared, mut port: Port, baud: u32) {
     while let Some(message) = take(shared) {
+        let before = Instant::now();
         let outcome = port.write(&message, || shared.abandoned());
         let now = Instant::now();
         let mut state = shared.lock();
@@ -224,8 +251,9 @@ fn write_messages(shared: &Shared, mut port: Port, baud: u32) {
             Ok(()) => {
                 state.counts.sent += 1;
                 state.failing = false;
-                let begun = state.busy_until.map_or(now, |until| until.max(now));
-                state.busy_until = Some(begun + line_time(message.len(), baud));
+                // A port that waits for its line has sent by now what it waited for.
+                let begun = state.busy_until.map_or(before, |until| until.max(before));
+                state.busy_until = Some((begun + line_time(message.len(), baud)).max(now));
             }
             Err(error) => {
                 state.counts.failed += 1;

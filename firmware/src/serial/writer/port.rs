@@ -18,7 +18,7 @@ pub(super) struct Port {
     open: Option<Box<dyn SerialPort>>,
     reopen: Option<Reopen>,
     delimiter: u8,
-    /// The reader may hold the beginning of a message.
+    /// The reader may hold the beginning of a message: of this port's, or of a program that was killed before.
     broken_off: bool,
     /// Why the port is not open, and when it is tried again.
     away: Option<(io::Error, Instant)>,
@@ -27,7 +27,7 @@ pub(super) struct Port {
 
 impl Port {
     pub(super) fn new(open: Option<Box<dyn SerialPort>>, reopen: Option<Reopen>, delimiter: u8) -> Self {
-        Self { open, reopen, delimiter, broken_off: false, away: None, wait: REOPEN_FIRST }
+        Self { open, reopen, delimiter, broken_off: true, away: None, wait: REOPEN_FIRST }
     }
 
     /// Writes one message, however long the reader takes, unless it is `abandoned` meanwhile.

@@ -49,11 +49,14 @@ fn a_reader_gets_exactly_the_lines() {
         let expected = lines.map(str::to_owned);
         let reading = thread::spawn(move || {
             let mut reader = BufReader::new(reader);
-            expected.map(|_| {
+            let mut line = move || {
                 let mut line = String::new();
                 reader.read_line(&mut line).unwrap();
                 line
-            })
+            };
+            // What a program that was killed left half said ends here.
+            assert_eq!(line(), "\n");
+            expected.map(|_| line())
         });
         for line in lines {
             push(&writer, line);
@@ -102,14 +105,20 @@ fn a_vanished_reader_is_counted_and_reported_once() {
     }
 }
 
-/// A port that does what a test tells it, call by call, and repeats what it was given.
+/// A port that does what a test tells it, call by call, and repeats what it was given. The byte that brings its reader into step at the
+/// beginning it takes by itself.
 struct Scripted {
+    in_step: bool,
     orders: mpsc::Receiver<io::Result<usize>>,
     given: mpsc::Sender<Vec<u8>>,
 }
 
 impl SerialPort for Scripted {
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !std::mem::replace(&mut self.in_step, true) {
+            assert_eq!(bytes, b"\n");
+            return Ok(1);
+        }
         self.given.send(bytes.to_vec()).ok();
         // A test that gives no order has a port that blocks.
         let order = self.orders.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
@@ -120,7 +129,7 @@ impl SerialPort for Scripted {
 fn scripted() -> (Box<Scripted>, mpsc::Sender<io::Result<usize>>, mpsc::Receiver<Vec<u8>>) {
     let (order, orders) = mpsc::channel();
     let (given, seen) = mpsc::channel();
-    (Box::new(Scripted { orders, given }), order, seen)
+    (Box::new(Scripted { in_step: false, orders, given }), order, seen)
 }
 
 #[test]
@@ -173,6 +182,26 @@ fn frames_make_room_for_what_no_newer_message_replaces() {
 }
 
 #[test]
+fn a_frame_finds_no_room_among_messages_that_nothing_replaces() {
+    let (port, order, seen) = scripted();
+    let writer = start(port, BAUD, 2).unwrap();
+    push(&writer, "a");
+    assert_eq!(seen.recv_timeout(SOON).unwrap(), b"a\n");
+    assert!(writer.has_room());
+    writer.push_lasting(b"1\n".to_vec());
+    assert!(writer.has_room());
+    writer.push_lasting(b"2\n".to_vec());
+    assert!(!writer.has_room());
+    push(&writer, "b");
+    assert_eq!(writer.counts().dropped, 1);
+    for _ in 0..3 {
+        order.send(Ok(99)).unwrap();
+    }
+    assert_eq!(writer.close(SOON).0, LineCounts { sent: 3, dropped: 1, failed: 0 });
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [b"1\n", b"2\n"]);
+}
+
+#[test]
 fn after_a_line_that_broke_off_the_next_starts_anew() {
     let (port, order, seen) = scripted();
     let writer = start(port, BAUD, 9).unwrap();
@@ -211,6 +240,32 @@ fn a_port_that_blocks_for_ever_is_left_behind() {
     drop(order);
 }
 
+/// A port whose driver takes its time to close: until the other end of the channel has gone.
+struct ClosesLate(mpsc::Receiver<()>);
+
+impl SerialPort for ClosesLate {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+}
+
+impl Drop for ClosesLate {
+    fn drop(&mut self) {
+        self.0.recv().ok();
+    }
+}
+
+#[test]
+fn a_port_that_takes_for_ever_to_close_is_left_behind() {
+    let (open, held) = mpsc::channel();
+    let writer = start(Box::new(ClosesLate(held)), BAUD, 9).unwrap();
+    push(&writer, "line");
+    let start = Instant::now();
+    assert_eq!(writer.close(SOON).0, LineCounts { sent: 1, dropped: 0, failed: 0 });
+    assert!(start.elapsed() >= CLOSE_WAIT && start.elapsed() < SOON / 2, "{:?}", start.elapsed());
+    drop(open);
+}
+
 #[test]
 fn the_time_to_send_follows_the_speed() {
     let (port, _order, seen) = scripted();
@@ -242,6 +297,24 @@ fn a_slow_line_keeps_new_messages_out_of_the_driver() {
     assert!(begun.elapsed() > Duration::from_millis(250), "{:?}", begun.elapsed());
     let given: Vec<String> = seen.try_iter().map(|b| String::from_utf8(b).unwrap()).collect();
     assert_eq!(given, [10, 18, 19].map(|i| format!("message number {i}..\n")));
+}
+
+/// A port without a buffer: it takes bytes as its line sends them, at 1000 bits a second.
+struct Unbuffered;
+
+impl SerialPort for Unbuffered {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        thread::sleep(line_time(bytes.len(), 1000));
+        Ok(bytes.len())
+    }
+}
+
+#[test]
+fn a_line_that_was_waited_for_is_not_waited_for_twice() {
+    let writer = start(Box::new(Unbuffered), 1000, 9).unwrap();
+    push(&writer, "a message of 20 byt");
+    wait_for("the message", || writer.counts().sent == 1);
+    assert_eq!(writer.time_to_send(), Duration::ZERO);
 }
 
 /// A port that hands what it takes to a test, until its reader has gone.
@@ -287,6 +360,21 @@ fn a_port_that_was_away_is_opened_again_ever_more_seldom() {
     }
     // Whoever reads now is brought into step first.
     assert_eq!(seen.try_iter().take(2).collect::<Vec<_>>(), [vec![0], vec![7, 0]]);
+}
+
+#[test]
+fn the_first_message_begins_with_what_brings_a_reader_into_step() {
+    for protocol in [Protocol::Jsonl, Protocol::Frames] {
+        let (given, seen) = mpsc::channel();
+        let writer = LineWriter::start(Some(Box::new(Reported(given))), None, protocol, BAUD, 9).unwrap();
+        let delimiter = protocol.delimiter();
+        for byte in [b'a', b'b'] {
+            writer.push(vec![byte, delimiter]);
+        }
+        assert_eq!(writer.close(SOON).0, LineCounts { sent: 2, dropped: 0, failed: 0 });
+        let given: Vec<Vec<u8>> = seen.try_iter().collect();
+        assert_eq!(given, [vec![delimiter], vec![b'a', delimiter], vec![b'b', delimiter]]);
+    }
 }
 
 #[test]
