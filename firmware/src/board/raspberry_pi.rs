@@ -2,14 +2,13 @@
 //!
 //! | part | device | pins of the header | setting in `/boot/firmware/config.txt` | group |
 //! |---|---|---|---|---|
-//! | serial | `/dev/serial0` | 8 (transmit), 10 (receive) | `enable_uart=1` | `dialout` |
+//! | serial | `/dev/serial0`; Pi 5: `/dev/ttyAMA0` | 8 (transmit), 10 (receive) | `enable_uart=1`; Pi 5: `dtparam=uart0=on` | `dialout` |
 //! | SPI | `/dev/spidev0.0`, `0.1` | 19 (MOSI), 23 (clock), 24 or 26 (chip select) | `dtparam=spi=on` | `spi` |
 //! | I2C | `/dev/i2c-1` | 3 (data), 5 (clock) | `dtparam=i2c_arm=on` | `i2c` |
 //! | GPIO | `/dev/gpiomem`, or `/dev/gpiochip0` where the kernel has none | by BCM number: GPIO 25 is pin 22 | none | `gpio` |
 //!
-//! The UART (3.3 V) needs also that `/boot/firmware/cmdline.txt` has no `console=serial0,115200`. On a Pi 5 `/dev/serial0` is the
-//! debug connector; the header's UART, where it is switched on, is `/dev/ttyAMA0`. Each setting needs a restart. USB adapters work as
-//! on any machine.
+//! The UART (3.3 V) needs also that `/boot/firmware/cmdline.txt` has no `console=serial0,115200`, or on a Pi 5 none for `ttyAMA0`: there
+//! `/dev/serial0` is the debug connector between the HDMI sockets. Each setting needs a restart. USB adapters work as on any machine.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,8 +32,8 @@ use super::{Board, BoardError, SerialPort};
 use crate::serial::SEND_WAIT;
 
 const REMEDIES: Remedies = Remedies {
-    serial: "The port of the 40-pin header is /dev/serial0: write `enable_uart=1` into /boot/firmware/config.txt and \
-             restart. A USB adapter is /dev/ttyUSB0 or /dev/ttyACM0",
+    serial: "The port of the 40-pin header is /dev/serial0 with `enable_uart=1` in /boot/firmware/config.txt, on a \
+             Pi 5 /dev/ttyAMA0 with `dtparam=uart0=on`; restart after writing it. A USB adapter is /dev/ttyUSB0 or /dev/ttyACM0",
     spi: "Write `dtparam=spi=on` into /boot/firmware/config.txt and restart",
     i2c: "Write `dtparam=i2c_arm=on` into /boot/firmware/config.txt and restart; the pins 3 and 5 are i2c-1",
     gpio: "The kernel has no driver for the pins: `ls /dev/gpiomem* /dev/gpiochip*` shows what there is",
@@ -140,9 +139,7 @@ impl Header for PiHeader {
         if !["/dev/gpiomem", "/dev/gpiomem0"].iter().any(|node| Path::new(node).exists()) {
             // Debian's own kernel: the character devices, where lines have names on all models that know them.
             let nodes = DeviceNodes { remedies: &REMEDIES };
-            let by_number = GpioLine::Number { chip: 0, line: number.into() };
-            let by_name = GpioLine::Name(format!("GPIO{number}"));
-            return nodes.output(&by_name, state).or_else(|_| nodes.output(&by_number, state));
+            return by_name_or_number(&nodes, number, state);
         }
         let refused = |error: gpio::Error| match error {
             gpio::Error::PermissionDenied(device) => {
@@ -164,6 +161,14 @@ impl Header for PiHeader {
         // The display keeps its backlight while it is initialised again.
         pin.set_reset_on_drop(false);
         Ok(OutputLine::new(PiLine(pin)))
+    }
+}
+
+/// The line of BCM number `number`: that of its name, or where no chip has one, that of its number.
+fn by_name_or_number(nodes: &dyn Header, number: u8, state: PinState) -> Result<OutputLine, BoardError> {
+    match nodes.output(&GpioLine::Name(format!("GPIO{number}")), state) {
+        Err(BoardError::NoLine { .. }) => nodes.output(&GpioLine::Number { chip: 0, line: number.into() }, state),
+        outcome => outcome,
     }
 }
 
@@ -310,6 +315,40 @@ mod tests {
             let error = of(line).unwrap_err().to_string();
             assert!(error.contains("BCM number") && error.contains(line), "{error}");
         }
+    }
+
+    /// Character devices that refuse every line, each for a reason of the test's.
+    #[derive(Debug)]
+    struct Refusing(fn(&GpioLine) -> BoardError);
+
+    impl Header for Refusing {
+        fn spi(&self, _settings: &SpiSettings) -> Result<Spi, BoardError> {
+            unreachable!("lines only")
+        }
+
+        fn i2c(&self, _bus: u8) -> Result<I2cBus, BoardError> {
+            unreachable!("lines only")
+        }
+
+        fn output(&self, line: &GpioLine, _state: PinState) -> Result<OutputLine, BoardError> {
+            Err((self.0)(line))
+        }
+    }
+
+    #[test]
+    fn only_a_line_without_a_name_is_looked_for_by_its_number() {
+        let reason = |nodes: Refusing| by_name_or_number(&nodes, 25, PinState::Low).err().unwrap();
+        let missing =
+            |line: &GpioLine| BoardError::NoLine { line: line.to_string(), reason: "no such line".to_owned() };
+        let error = reason(Refusing(missing));
+        assert!(matches!(&error, BoardError::NoLine { line, .. } if !line.contains("GPIO25")), "{error}");
+        // Taken by another program: the number would be the same line, or another one on a board that counts otherwise.
+        let taken = |line: &GpioLine| match line {
+            GpioLine::Name(_) => BoardError::Busy { part: Part::Gpio, device: PathBuf::from("/dev/gpiochip0") },
+            GpioLine::Number { .. } => unreachable!("asked by number"),
+        };
+        let error = reason(Refusing(taken));
+        assert!(matches!(error, BoardError::Busy { .. }), "{error}");
     }
 
     #[test]
