@@ -1,26 +1,67 @@
 //! The parts of a source's URI, and how it is shown.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use hoi_runtime::geometry::Size;
 
 use super::OpenError;
 
-/// How a URI is shown: without `user:password@`.
-///
-/// A password with an unescaped `/` ends the host for every reader of URIs; what stands before its `@` is cut all the same.
+/// Schemes that take user and password.
+const NETWORK: [&str; 3] = ["rtsp", "http", "https"];
+
+/// Schemes whose URIs have no host.
+const LOCAL: [&str; 4] = ["file", "v4l2", "csi", "test"];
+
+/// The beginning of what follows `://`: user, password, host and port.
+fn authority(rest: &str) -> &str {
+    &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())]
+}
+
+/// `user:password` of a URI.
+pub(super) fn userinfo(uri: &str) -> Option<&str> {
+    let (_, rest) = uri.split_once("://")?;
+    authority(rest).rsplit_once('@').map(|(userinfo, _)| userinfo)
+}
+
+/// Whether a `@` in what follows `://` may end a password in which `/`, `?` or `#` stands as it is. Those end the host for every reader of
+/// URIs: `anna:12/34@cam` has the host `anna` and the port 12.
+pub(super) fn has_broken_password(rest: &str) -> bool {
+    rest.rfind('@').is_some_and(|at| at >= authority(rest).len() && rest[..at].contains(':'))
+}
+
+/// How a URI is shown: without `user:password@`, and without all that may be part of a [broken password](has_broken_password).
 pub(super) fn without_credentials(uri: &str) -> String {
     let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let authority = &rest[..authority_end];
-    let after_at = match authority.rfind('@') {
-        Some(at) => at + 1,
-        None => {
-            let broken = authority.rsplit_once(':').is_some_and(|(_, port)| port.bytes().any(|b| !b.is_ascii_digit()));
-            if broken { rest.rfind('@').map_or(0, |at| at + 1) } else { 0 }
-        }
-    };
-    format!("{scheme}://{}", &rest[after_at..])
+    let broken = !LOCAL.contains(&scheme) && has_broken_password(rest);
+    let at = if broken { rest.rfind('@') } else { authority(rest).rfind('@') };
+    format!("{scheme}://{}", &rest[at.map_or(0, |at| at + 1)..])
+}
+
+/// How a URI is shown that may be wrong in any way: [`without_credentials`], also where its `://` is missing or mistyped.
+pub(crate) fn shown(uri: &str) -> String {
+    match uri.split_once("://") {
+        Some((scheme, _)) if !scheme.contains(['/', ':', '@']) => without_credentials(uri),
+        _ => match uri.rfind('@').filter(|&at| uri[..at].contains(':')) {
+            Some(at) => uri[at + 1..].to_owned(),
+            None => uri.to_owned(),
+        },
+    }
+}
+
+/// Refuses a path that is rather a URI with a slip before its address: `rtsp:/cam`, or `anna:secret@cam` where no file is called so.
+pub(super) fn refuse_slip(path: &str) -> Result<(), OpenError> {
+    let scheme = path.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if let Some(scheme) = scheme.filter(|scheme| NETWORK.contains(&scheme.as_str())) {
+        let needed = format!("`{scheme}://` before the camera's address, as in {scheme}://192.168.1.20/stream,");
+        return Err(OpenError::Address { uri: format!("{scheme}:..."), needed });
+    }
+    let shown = shown(path);
+    if shown != path && !Path::new(path).exists() {
+        let needed = "a file that there is, or a scheme, as in rtsp://user:password@192.168.1.20/stream,".to_owned();
+        return Err(OpenError::Address { uri: shown, needed });
+    }
+    Ok(())
 }
 
 /// Words of a program with every URI in them shown [`without_credentials`].
@@ -138,14 +179,60 @@ mod tests {
             ("rtsp://anna@cam/live", "rtsp://cam/live"),
             ("rtsp://anna:s@cret@cam/live", "rtsp://cam/live"),
             ("rtsp://anna:se/cret@cam/live", "rtsp://cam/live"),
-            ("http://cam:8080/@home/live", "http://cam:8080/@home/live"),
+            ("rtsp://anna:12/34@cam/live", "rtsp://cam/live"),
+            ("rtsp://anna:1234#x@cam/live", "rtsp://cam/live"),
+            ("rtsp://anna:12?3@4@cam/live", "rtsp://cam/live"),
+            ("rtsp://anna@home:12/34@cam/live", "rtsp://cam/live"),
+            ("rtsp://anna:pa@s/s@cam/live", "rtsp://cam/live"),
+            ("rtsp://an#na:secret@cam", "rtsp://cam"),
+            ("http://cam/@home/live", "http://cam/@home/live"),
             ("http://cam", "http://cam"),
+            ("file:///10:30/me@home.jpg", "file:///10:30/me@home.jpg"),
             ("a@b.jpg", "a@b.jpg"),
         ] {
             assert_eq!(without_credentials(uri), shown, "{uri}");
+            assert_eq!(super::shown(uri), shown, "{uri}");
+        }
+        for (slip, shown) in [
+            ("rtsp:/anna:secret@cam/live", "cam/live"),
+            ("rtsp//anna:secret@cam/live", "cam/live"),
+            ("anna:secret@cam/live", "cam/live"),
+            ("rtps:/anna:secret@cam/?to=http://x", "cam/?to=http://x"),
+        ] {
+            assert_eq!(super::shown(slip), shown, "{slip}");
         }
         let words = "[rtsp @ 0x1] 'rtsp://anna:secret@cam/live': refused, see http://u:p@cam";
         assert_eq!(scrubbed(words), "[rtsp @ 0x1] 'rtsp://cam/live': refused, see http://cam");
+    }
+
+    #[test]
+    fn user_and_password_stand_before_the_last_at_of_the_authority() {
+        assert_eq!(userinfo("rtsp://anna:se'cret@cam/a@b"), Some("anna:se'cret"));
+        assert_eq!(userinfo("rtsp://a@b:c@cam"), Some("a@b:c"));
+        assert_eq!(userinfo("rtsp://cam/a@b"), None);
+        assert_eq!(userinfo("/dev/video0"), None);
+    }
+
+    #[test]
+    fn a_slip_in_the_scheme_is_no_path() {
+        for (slip, says) in [
+            ("rtsp:/anna:secret@cam", "rtsp://192.168.1.20/stream"),
+            ("RTSP:anna:secret@cam", "rtsp://192.168.1.20/stream"),
+            ("http:/cam", "http://192.168.1.20/stream"),
+            ("rtps:/anna:secret@cam", "a scheme, as in rtsp://"),
+            ("anna:secret@cam", "a scheme, as in rtsp://"),
+        ] {
+            let error = refuse_slip(slip).unwrap_err();
+            let text = error.to_string();
+            assert!(error.is_usage() && text.contains(says) && !text.contains("secret"), "{slip}: {text}");
+        }
+        for path in ["photos/me@home.jpg", "10:30.jpg", "https.jpg"] {
+            assert!(refuse_slip(path).is_ok(), "{path}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("10:30@home.jpg");
+        std::fs::write(&path, "").unwrap();
+        assert!(refuse_slip(path.to_str().unwrap()).is_ok());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use hoi_runtime::source::ImageLimits;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use super::address::userinfo;
 use super::program::CommandLine;
 use super::stream::{Splitter, Step, Stream};
 use super::words::LastWords;
@@ -76,7 +77,7 @@ impl ChildStream {
             process,
             stdout,
             stderr,
-            words: LastWords::default(),
+            words: LastWords::hiding(line.args.iter().find_map(|arg| userinfo(arg.to_str()?)).map(str::to_owned)),
             splitter: Splitter::new(line.format, limits),
             buffer: vec![0; CHUNK].into_boxed_slice(),
             waiting: 0..0,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hoi_runtime::source::{Frame, ImageLimits};
 
-use super::address::{Options, nearest, without_credentials};
+use super::address::{Options, nearest, shown, without_credentials};
 use super::csi::Csi;
 use super::live::{Camera, Live, Patience, Taking};
 use super::network::Network;
@@ -73,8 +73,8 @@ pub fn open(uri: &str, settings: &SourceSettings) -> Result<Feed, OpenError> {
         Some((scheme @ ("rtsp" | "http" | "https"), _)) => live(uri, Network::parse(uri, scheme, settings)?, settings)?,
         Some(("test", rest)) => live(uri, SceneCamera::parse(uri, rest, settings)?, settings)?,
         Some((scheme, _)) => {
-            let (uri, nearest) = (without_credentials(uri), nearest(scheme, &SCHEMES));
-            return Err(OpenError::UnknownScheme { uri, scheme: scheme.to_owned(), nearest });
+            let (uri, nearest) = (shown(uri), nearest(scheme, &SCHEMES));
+            return Err(OpenError::UnknownScheme { uri, scheme: shown(scheme), nearest });
         }
     };
     Ok(Feed { uri: without_credentials(uri), limits: settings.limits, kind, frames: 0 })

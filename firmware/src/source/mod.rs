@@ -21,7 +21,8 @@
 //! pictures: the one that comes, the newest, the one that is looked at.
 //!
 //! # Secrets
-//! `user:password@` of a URI is shown nowhere: not in errors, in [`Taken::source`], or in a program's last words. `ffmpeg` gets it on its command line,
+//! `user:password@` of a URI is shown nowhere: not in errors, in [`Taken::source`], or in a program's last words. A URI that leaves open where
+//! its password ends (`rtsp://anna:12/34@cam`) is refused. `ffmpeg` gets it on its command line,
 //! which other users of the machine can list.
 
 mod address;
@@ -48,6 +49,7 @@ use std::time::Duration;
 use hoi_runtime::geometry::Size;
 use hoi_runtime::source::{Frame, ImageLimits, SourceError};
 
+pub(crate) use address::shown;
 pub use backoff::Backoff;
 pub use error::OpenError;
 pub(crate) use feed::shown;
@@ -108,11 +110,14 @@ impl Default for SourceSettings {
 /// The path that a URI names; text without `://` is a path.
 fn file_path(uri: &str) -> Result<&Path, OpenError> {
     let path = match uri.split_once("://") {
-        None => uri,
+        None => {
+            address::refuse_slip(uri)?;
+            uri
+        }
         Some(("file", path)) => path,
         Some(_) => {
             let needed = "a file, as in file://photo.jpg,".to_owned();
-            return Err(OpenError::Address { uri: address::without_credentials(uri), needed });
+            return Err(OpenError::Address { uri: shown(uri), needed });
         }
     };
     if path.is_empty() {

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 
-use super::address::{Options, without_credentials};
+use super::address::{Options, has_broken_password, without_credentials};
 use super::child::ChildStream;
 use super::live::Camera;
 use super::program::{CommandLine, FFMPEG, require};
@@ -27,6 +27,10 @@ enum Way {
 impl Network {
     /// `scheme` is `rtsp`, `http` or `https`.
     pub(super) fn parse(uri: &str, scheme: &str, settings: &SourceSettings) -> Result<Self, OpenError> {
+        if uri.split_once("://").is_some_and(|(_, rest)| has_broken_password(rest)) {
+            let needed = "`%2F`, `%3F` and `%23` for `/`, `?` and `#` in user and password, and `%40` for a `@` behind the host,";
+            return Err(OpenError::Address { uri: format!("{scheme}://..."), needed: needed.to_owned() });
+        }
         let (address, options) = uri.split_once('#').unwrap_or((uri, ""));
         let shown = without_credentials(address);
         let rest = shown.split_once("://").map_or("", |(_, rest)| rest);
@@ -123,6 +127,16 @@ mod tests {
             let error = Network::parse(uri, scheme, &settings).err().unwrap();
             assert!(error.is_usage() && !error.to_string().contains("secret"), "{error}");
         }
+        for uri in [
+            "rtsp://anna:12/34secret@cam/live",
+            "rtsp://anna:12#secret@cam/live",
+            "rtsp://anna:12?secret@cam/live#transport=tcp",
+            "http://cam:8080/@home/live",
+        ] {
+            let error = Network::parse(uri, "rtsp", &settings).err().unwrap().to_string();
+            assert!(error.starts_with("source rtsp://...: `%2F`") && !error.contains("cam"), "{error}");
+        }
+        assert!(Network::parse("rtsp://anna:12%2F34@cam/live", "rtsp", &settings).is_ok());
         let error = Network::parse("http://cam/#rate=1", "http", &settings).err().unwrap().to_string();
         assert!(error.contains("has none"), "{error}");
     }
