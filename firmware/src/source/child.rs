@@ -7,12 +7,13 @@ use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{self, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hoi_runtime::source::ImageLimits;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, waitid, waitpid};
 
 use super::address::userinfo;
 use super::program::CommandLine;
@@ -22,7 +23,7 @@ use super::words::LastWords;
 /// How long a program may take to end by itself: after its standard output ended, and after it was asked to.
 const GRACE: Duration = Duration::from_millis(300);
 
-/// How long a killed program is waited for. One that hangs in a driver is left behind.
+/// How long a killed program is waited for. One that hangs in a driver is [left behind](LeftBehind).
 const REAP_WAIT: Duration = Duration::from_secs(2);
 
 /// Bytes that are read at once: what a pipe holds.
@@ -30,6 +31,31 @@ const CHUNK: usize = 64 << 10;
 
 /// Where util-linux has it; not looked for in `PATH`, which settings may replace.
 const SETPRIV: [&str; 2] = ["/usr/bin/setpriv", "/bin/setpriv"];
+
+/// A source's program that could not be ended, because it hangs in the kernel. No other is started beside it: they would pile up.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LeftBehind(Arc<Mutex<Option<Pid>>>);
+
+impl LeftBehind {
+    fn lock(&self) -> MutexGuard<'_, Option<Pid>> {
+        // A number is whole at any time.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the status of a program that has ended meanwhile; says that it has not.
+    fn take(&self, name: &str) -> Result<(), String> {
+        let mut left = self.lock();
+        let Some(pid) = *left else { return Ok(()) };
+        if matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None) | Err(rustix::io::Errno::INTR)) {
+            return Err(format!(
+                "{name} (process {pid}) hangs in a driver and cannot be ended; it is started again when it has gone. Unplug the \
+                 camera, or restart the board"
+            ));
+        }
+        *left = None;
+        Ok(())
+    }
+}
 
 /// The running program.
 #[derive(Debug)]
@@ -45,6 +71,8 @@ pub(super) struct ChildStream {
     /// What of the buffer is not yet split.
     waiting: std::ops::Range<usize>,
     status: Option<ExitStatus>,
+    stopped: bool,
+    left: LeftBehind,
 }
 
 /// What came of waiting for a program's output.
@@ -55,9 +83,10 @@ enum Filled {
 }
 
 impl ChildStream {
-    /// Starts the program. It ends with the thread that starts it, at the latest.
-    pub(super) fn start(line: &CommandLine, limits: &ImageLimits) -> Result<Self, String> {
+    /// Starts the program, unless one of `left` still hangs. It ends with the thread that starts it, at the latest.
+    pub(super) fn start(line: &CommandLine, limits: &ImageLimits, left: &LeftBehind) -> Result<Self, String> {
         let name = line.name;
+        left.take(name)?;
         let setpriv = SETPRIV.into_iter().map(Path::new).find(|path| path.is_file());
         let mut command = match setpriv {
             Some(setpriv) => {
@@ -82,6 +111,8 @@ impl ChildStream {
             buffer: vec![0; CHUNK].into_boxed_slice(),
             waiting: 0..0,
             status: None,
+            stopped: false,
+            left: left.clone(),
         })
     }
 
@@ -152,7 +183,7 @@ impl ChildStream {
 
     /// Ends the whole process group and takes the program's status. Doing it twice is doing it once.
     fn stop(&mut self) {
-        if self.status.is_some() {
+        if std::mem::replace(&mut self.stopped, true) {
             return;
         }
         self.stdout = None;
@@ -174,7 +205,8 @@ impl ChildStream {
                     thread::sleep(Duration::from_millis(2));
                     continue;
                 }
-                Ok(None) | Err(_) => {}
+                Ok(None) => *self.left.lock() = Some(Pid::from_child(&self.process)),
+                Err(_) => {}
             }
             return;
         }
@@ -245,4 +277,49 @@ fn hear(stderr: &mut Option<ChildStderr>, words: &mut LastWords) {
 fn has_exited(pid: Pid) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rustix::process::kill_process;
+
+    use super::super::stream::Format;
+    use super::*;
+
+    #[test]
+    fn a_program_that_cannot_be_ended_is_given_up_once_and_none_is_started_beside_it() {
+        let args = vec!["600".into()];
+        let line = CommandLine { name: "sleep", program: PathBuf::from("sleep"), args, format: Format::Ppm };
+        let (limits, left) = (ImageLimits::default(), LeftBehind::default());
+        let mut hanging = ChildStream::start(&line, &limits, &left).unwrap();
+        let pid = hanging.group;
+        // No signal reaches it, as in a driver: its group is one that nobody is in.
+        hanging.group = Pid::from_raw(i32::MAX).unwrap();
+        hanging.stdout = None;
+        let why = hanging.read(Instant::now());
+        assert!(matches!(&why, Step::Broken(why) if why.contains("does not end")), "{why:?}");
+        let begun = Instant::now();
+        drop(hanging);
+        assert!(begun.elapsed() < REAP_WAIT / 2, "{:?}", begun.elapsed());
+
+        for _ in 0..3 {
+            let why = ChildStream::start(&line, &limits, &left).unwrap_err();
+            assert!(why.contains(&format!("sleep (process {pid}) hangs")), "{why}");
+        }
+        kill_process(pid, Signal::KILL).unwrap();
+        let begun = Instant::now();
+        let again = loop {
+            match ChildStream::start(&line, &limits, &left) {
+                Ok(again) => break again,
+                Err(why) => assert!(begun.elapsed() < Duration::from_secs(20), "{why}"),
+            }
+            thread::sleep(Duration::from_millis(2));
+        };
+        // Reaped, not merely dead.
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        drop(again);
+        assert!(left.take("sleep").is_ok());
+    }
 }

@@ -11,7 +11,7 @@ use hoi_runtime::geometry::Size;
 use rustix::fs::{Access, access};
 
 use super::address::Options;
-use super::child::ChildStream;
+use super::child::{ChildStream, LeftBehind};
 use super::live::Camera;
 use super::program::{CommandLine, find};
 use super::stream::{Format, Stream};
@@ -33,6 +33,7 @@ pub(super) struct Csi {
     size: Size,
     rate: u64,
     settings: SourceSettings,
+    left: LeftBehind,
 }
 
 impl Csi {
@@ -46,6 +47,7 @@ impl Csi {
                 size: options.size("size", settings.limits.pixels)?.unwrap_or(DEFAULT_SIZE),
                 rate: options.rate()?.unwrap_or(DEFAULT_RATE),
                 settings: settings.clone(),
+                left: LeftBehind::default(),
             }),
             _ => {
                 let needed = "the number of a camera, as in csi://0,".to_owned();
@@ -94,7 +96,7 @@ impl Camera for Csi {
     fn start(&mut self) -> Result<Box<dyn Stream>, String> {
         let line = self.command_line()?;
         look_at(&self.settings.devices)?;
-        Ok(Box::new(ChildStream::start(&line, &self.settings.limits)?))
+        Ok(Box::new(ChildStream::start(&line, &self.settings.limits, &self.left)?))
     }
 
     fn remedy(&self, why: &str) -> Option<&'static str> {

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 
 use super::address::{Options, has_broken_password, without_credentials};
-use super::child::ChildStream;
+use super::child::{ChildStream, LeftBehind};
 use super::live::Camera;
 use super::program::{CommandLine, FFMPEG, require};
 use super::stream::{Format, Stream};
@@ -17,6 +17,7 @@ pub(super) struct Network {
     address: String,
     way: Way,
     settings: SourceSettings,
+    left: LeftBehind,
 }
 
 enum Way {
@@ -49,7 +50,7 @@ impl Network {
             Options::parse(uri, options, &[])?;
             Way::Http
         };
-        Ok(Self { address: address.to_owned(), way, settings: settings.clone() })
+        Ok(Self { address: address.to_owned(), way, settings: settings.clone(), left: LeftBehind::default() })
     }
 
     fn command_line(&self) -> Result<CommandLine, String> {
@@ -77,7 +78,7 @@ impl Network {
 
 impl Camera for Network {
     fn start(&mut self) -> Result<Box<dyn Stream>, String> {
-        Ok(Box::new(ChildStream::start(&self.command_line()?, &self.settings.limits)?))
+        Ok(Box::new(ChildStream::start(&self.command_line()?, &self.settings.limits, &self.left)?))
     }
 
     fn remedy(&self, why: &str) -> Option<&'static str> {

@@ -10,7 +10,7 @@ use hoi_runtime::geometry::Size;
 use rustix::fs::{Access, access};
 
 use super::address::Options;
-use super::child::ChildStream;
+use super::child::{ChildStream, LeftBehind};
 use super::live::Camera;
 use super::program::{CommandLine, FFMPEG, require};
 use super::stream::{Format, Stream};
@@ -29,6 +29,7 @@ pub(super) struct V4l2 {
     any_format: bool,
     format: Format,
     settings: SourceSettings,
+    left: LeftBehind,
 }
 
 impl V4l2 {
@@ -48,6 +49,7 @@ impl V4l2 {
             any_format: format.is_none(),
             format: if format == Some(RAW) { Format::Ppm } else { Format::Jpeg },
             settings: settings.clone(),
+            left: LeftBehind::default(),
         })
     }
 
@@ -72,7 +74,7 @@ impl V4l2 {
 impl Camera for V4l2 {
     fn start(&mut self) -> Result<Box<dyn Stream>, String> {
         look_at(&self.device)?;
-        Ok(Box::new(ChildStream::start(&self.command_line()?, &self.settings.limits)?))
+        Ok(Box::new(ChildStream::start(&self.command_line()?, &self.settings.limits, &self.left)?))
     }
 
     /// Cameras that give no JPEG give raw pictures.

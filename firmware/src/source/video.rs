@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hoi_runtime::source::{Frame, SourceError};
 
-use super::child::ChildStream;
+use super::child::{ChildStream, LeftBehind};
 use super::live::{AtEnd, Camera};
 use super::program::{CommandLine, FFMPEG, require};
 use super::stream::{Format, Step, Stream};
@@ -32,11 +32,18 @@ pub(super) struct VideoFile {
     /// How often it is still to be gone through.
     left: u32,
     settings: SourceSettings,
+    left_behind: LeftBehind,
 }
 
 impl VideoFile {
     pub(super) fn new(path: &Path, realtime: bool, settings: &SourceSettings) -> Self {
-        Self { path: path.to_owned(), realtime, left: settings.repeat, settings: settings.clone() }
+        Self {
+            path: path.to_owned(),
+            realtime,
+            left: settings.repeat,
+            settings: settings.clone(),
+            left_behind: LeftBehind::default(),
+        }
     }
 
     /// Where `ffmpeg` is, or that it is missing.
@@ -65,7 +72,7 @@ impl VideoFile {
             return Err(io(io::Error::other("not a regular file")));
         }
         let line = self.command_line().map_err(|why| io(io::Error::other(why)))?;
-        ChildStream::start(&line, &self.settings.limits).map_err(|why| io(io::Error::other(why)))
+        ChildStream::start(&line, &self.settings.limits, &self.left_behind).map_err(|why| io(io::Error::other(why)))
     }
 }
 
