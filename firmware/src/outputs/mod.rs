@@ -99,6 +99,7 @@ impl<'a> Outputs<'a> {
     /// Sends a frame to the serial port and to standard output.
     pub(crate) fn send_frame(&mut self, record: &FrameRecord) {
         if let Some(serial) = &mut self.serial
+            && serial.writer.has_room()
             && let Ok(Some(part)) = serial.encoder.encode_vocabulary(Instant::now())
         {
             serial.writer.push_lasting(part);

@@ -170,11 +170,6 @@ impl Feed {
     }
 }
 
-/// A URI without user and password, whatever is wrong with it.
-pub(crate) fn shown(uri: &str) -> String {
-    without_credentials(uri)
-}
-
 /// Opens a source, waits at most `wait` for one frame, and says what it looks like: `1280x720, first frame after 310 ms`.
 ///
 /// # Errors

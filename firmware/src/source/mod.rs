@@ -52,7 +52,6 @@ use hoi_runtime::source::{Frame, ImageLimits, SourceError};
 pub(crate) use address::shown;
 pub use backoff::Backoff;
 pub use error::OpenError;
-pub(crate) use feed::shown;
 pub use feed::{Event, Feed, FeedCounts, open, probe};
 
 /// The schemes of URIs.
