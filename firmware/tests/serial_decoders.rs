@@ -274,6 +274,7 @@ fn packet_of(message: &[u8]) -> Vec<u8> {
 fn a_message_whose_kind_breaks_off_is_damaged_for_both_decoders_and_the_device() {
     let folder = tempfile::tempdir().unwrap();
     let mut encoder = Encoder::new(Protocol::Frames);
+    encoder.set_vocabulary(&names());
     let mut bytes = encoder.encode_frame(&record(0)).unwrap();
     for message in [&[0x80][..], &[0xff, 0xff, 0xff]] {
         let packet = packet_of(message);

@@ -116,6 +116,25 @@ fn a_reload_takes_an_update_that_came_meanwhile_and_takes_it_back_where_it_fails
 }
 
 #[test]
+fn what_an_installer_refuses_is_said_by_the_running_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = install(folder.path(), true, 7);
+    let mut device = Device::start(&configuration(folder.path(), &store, 0), |_| {});
+    device.wait_for("update is kept");
+    // The same version once more.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hoi-device"));
+    command.args(["update", "install"]).arg(folder.path().join("nano.hoi"));
+    let output =
+        command.arg("--key").arg(folder.path().join("minisign.pub")).arg("--store").arg(&store).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let refused = String::from_utf8(output.stderr).unwrap();
+    assert!(refused.contains("7"), "{refused}");
+    device.wait_for("nano.hoi is refused");
+    let (code, said) = device.stop();
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
 fn a_store_that_cannot_be_read_does_not_stop_the_board() {
     let folder = tempfile::tempdir().unwrap();
     let store = install(folder.path(), true, 7);

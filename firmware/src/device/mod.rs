@@ -3,8 +3,10 @@
 mod control;
 mod model;
 mod pace;
+mod parts;
 mod reload;
 mod runner;
+mod shown;
 
 use std::fmt;
 use std::io::{self, Write};

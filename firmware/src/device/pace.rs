@@ -22,11 +22,6 @@ impl Pace {
         self.0.push_back(now);
     }
 
-    /// Whether no frame was answered yet.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Frames a second at `now`, from the frames of the last seconds; `None` where there are fewer than two of them.
     pub(super) fn frames_per_second(&self, now: Instant) -> Option<f32> {
         let recent: Vec<Instant> =

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::DeviceError;
 use super::describe;
-use super::runner::{Runner, open_feed, open_screen, open_serial};
+use super::parts::{open_feed, open_screen, open_serial};
+use super::runner::{Runner, refusals_of};
 use crate::board::{self, Board};
 use crate::config::Config;
 use crate::outputs::{ScreenWriter, SerialOutput};
@@ -77,6 +78,9 @@ impl Runner<'_> {
             eprintln!("hoi-device: [output] is taken over at the next start");
         }
         let old = std::mem::replace(&mut self.config, config);
+        if self.config.model.store != old.model.store {
+            self.refusals = refusals_of(&self.config);
+        }
         if let Some(board) = board {
             self.board = board;
         }

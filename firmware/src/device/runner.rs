@@ -1,31 +1,31 @@
 //! The frame loop: one turn takes what the source has, answers it, and looks after everything else.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hoi_runtime::geometry::BBox;
 use hoi_runtime::sink::FrameRecord;
 use hoi_runtime::source::Frame;
 
 use super::control::Manager;
 use super::model::{Loading, Model, Verdict};
 use super::pace::Pace;
+use super::parts::{open_feed, open_screen, open_serial};
 use super::{Control, DeviceError, FLUSH_MOST, FLUSH_WAIT, Settings, Summary, describe};
 use crate::board::{self, Board};
 use crate::config::Config;
-use crate::display;
-use crate::display::screen::{SceneTriplet, State};
-use crate::outputs::{OpenDisplay, Outputs, ScreenWriter, SerialOutput, Shown};
-use crate::serial::{DeviceState, Encoder, ErrorRecord, LineWriter, Part, QUEUE_LINES, Reopen, StatusRecord};
-use crate::source::{self, Event, Feed, SourceSettings, Taken};
+use crate::display::screen::State;
+use crate::outputs::{Outputs, Shown};
+use crate::serial::{DeviceState, ErrorRecord, Part};
+use crate::source::{self, Event, Feed, Taken};
+use crate::update::Refusals;
 
 /// How long a turn waits for a picture, so that signals, watchdog and state get their turn too.
 const TURN: Duration = Duration::from_millis(200);
 
-/// How often the board's temperature is asked for.
-const TEMPERATURE_EVERY: Duration = Duration::from_secs(2);
+/// How often the store is looked at for what an installer has refused.
+const REFUSALS_EVERY: Duration = Duration::from_secs(2);
 
 /// How often the screen is told the state again while there is no picture.
 const SHOW_AGAIN: Duration = Duration::from_secs(1);
@@ -47,18 +47,23 @@ pub(super) struct Runner<'a> {
     /// A model that takes the place of the present one when it is ready.
     pub(super) loading: Option<Loading>,
     pub(super) summary: Summary,
-    state: DeviceState,
-    pace: Pace,
-    begun: Instant,
-    told: Instant,
-    temperature: Option<f32>,
-    temperature_at: Option<Instant>,
+    pub(super) state: DeviceState,
+    pub(super) pace: Pace,
+    pub(super) begun: Instant,
+    pub(super) told: Instant,
+    pub(super) temperature: Option<f32>,
+    pub(super) temperature_at: Option<Instant>,
     /// When the screen was last given something.
-    shown_at: Instant,
+    pub(super) shown_at: Instant,
+    /// What the installer of updates leaves in the store for us to say.
+    pub(super) refusals: Option<Refusals>,
+    pub(super) refusals_at: Instant,
+    /// Whether the first triplet was said to the log.
+    pub(super) first_said: bool,
     /// Until then nothing is asked of a source of files that has only errors.
-    resting: Option<Instant>,
+    pub(super) resting: Option<Instant>,
     /// Pictures of such a source that failed in a row.
-    failures: u32,
+    pub(super) failures: u32,
 }
 
 pub(super) fn run(settings: &Settings, control: &Control, stdout: &mut dyn Write) -> Result<Summary, DeviceError> {
@@ -107,6 +112,9 @@ pub(super) fn run(settings: &Settings, control: &Control, stdout: &mut dyn Write
         temperature: None,
         temperature_at: None,
         shown_at: now,
+        refusals: refusals_of(config),
+        refusals_at: now,
+        first_said: false,
         resting: None,
         failures: 0,
     };
@@ -144,65 +152,6 @@ fn begin(
     Ok((feed, model))
 }
 
-/// Opens the source that `config` names.
-pub(super) fn open_feed(config: &Config) -> Result<Feed, DeviceError> {
-    let settings = SourceSettings {
-        repeat: if config.source.repeat == 0 { u32::MAX } else { config.source.repeat },
-        stall: Duration::from_secs_f64(config.source.stall_s),
-        ..SourceSettings::default()
-    };
-    Ok(source::open(&config.source.uri, &settings)?)
-}
-
-/// Opens the display that `config` names; for a service one that is not there is opened when it is.
-pub(super) fn open_screen(
-    config: &Config,
-    board: &Arc<dyn Board>,
-    service: bool,
-) -> Result<Option<ScreenWriter>, DeviceError> {
-    let uri = config.display.uri.clone();
-    if uri.is_empty() {
-        return Ok(None);
-    }
-    let display = match service {
-        false => Some(display::open(&uri, board.as_ref())?),
-        true => match display::open_later(&uri, board.as_ref()) {
-            Err(error) if error.is_usage() => return Err(error.into()),
-            display => display.ok(),
-        },
-    };
-    let board = Arc::clone(board);
-    let open: OpenDisplay = Box::new(move || display::open_later(&uri, board.as_ref()));
-    let screen = ScreenWriter::start(display, open);
-    Ok(Some(screen.map_err(|source| DeviceError::Thread { what: "the screen", source })?))
-}
-
-/// Opens the serial port that `config` names; for a service one that is not there is opened when it is.
-pub(super) fn open_serial(
-    config: &Config,
-    board: &Arc<dyn Board>,
-    service: bool,
-) -> Result<Option<SerialOutput>, DeviceError> {
-    let spec = &config.serial;
-    if spec.device.is_empty() {
-        return Ok(None);
-    }
-    let device = Path::new(&spec.device).to_owned();
-    let port = match board.open_serial(&device, spec.baud) {
-        Ok(port) => Some(port),
-        Err(error) if service => {
-            eprintln!("hoi-device: {}; it is tried again", describe(&error));
-            None
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let (again, board, baud) = (device.clone(), Arc::clone(board), spec.baud);
-    let reopen: Reopen = Box::new(move || board.open_serial(&again, baud).map_err(|e| io::Error::other(describe(&e))));
-    let writer = LineWriter::start(port, Some(reopen), config.protocol(), baud, QUEUE_LINES)
-        .map_err(|source| DeviceError::Thread { what: "the serial port", source })?;
-    Ok(Some(SerialOutput { device, writer, encoder: Encoder::new(config.protocol()) }))
-}
-
 impl Runner<'_> {
     fn frames(&mut self, control: &Control, manager: &mut Manager) {
         let mut said = Instant::now();
@@ -214,6 +163,7 @@ impl Runner<'_> {
             }
             self.take_loaded();
             self.take_verdict();
+            self.take_refusal();
             match self.next() {
                 Event::Frame(taken) => self.frame(taken),
                 Event::Down(why) => {
@@ -282,10 +232,11 @@ impl Runner<'_> {
         };
         match answer {
             Ok((record, frame)) => {
-                if self.pace.is_empty()
-                    && let Some(seconds) = since_boot()
-                {
-                    eprintln!("hoi-device: first frame {seconds:.1} s after the board's start");
+                if !self.first_said && !record.triplets.is_empty() {
+                    self.first_said = true;
+                    if let Some(seconds) = since_boot() {
+                        eprintln!("hoi-device: first triplet {seconds:.1} s after the board's start");
+                    }
                 }
                 self.state = DeviceState::Ok;
                 self.failures = 0;
@@ -345,6 +296,17 @@ impl Runner<'_> {
         (self.state, self.failures, self.resting) = (DeviceState::Starting, 0, None);
     }
 
+    /// Says what an installer, which is another process, has refused.
+    fn take_refusal(&mut self) {
+        if self.refusals_at.elapsed() < REFUSALS_EVERY {
+            return;
+        }
+        self.refusals_at = Instant::now();
+        if let Some(why) = self.refusals.as_mut().and_then(Refusals::take) {
+            self.note(&why);
+        }
+    }
+
     fn take_verdict(&mut self) {
         if let Some(verdict) = self.model.verdict() {
             say_verdict(&verdict, &mut self.outputs);
@@ -391,79 +353,6 @@ impl Runner<'_> {
             }
         }
     }
-
-    fn show_state(&mut self, state: State, frame: Option<u64>) {
-        self.shown_at = Instant::now();
-        let scene = self.scene(state, frame);
-        self.outputs.show(scene);
-    }
-
-    fn show_frame(&mut self, frame: Frame, record: &FrameRecord) {
-        if !self.outputs.shows() {
-            return;
-        }
-        let bbox = |edges: [f64; 4]| BBox::from(edges.map(|v| v as f32));
-        let human = &self.model.pipeline.vocabulary().spec().human;
-        let people = record.detections.iter().filter(|d| &d.class == human).map(|d| bbox(d.bbox)).collect();
-        let triplet = |t: &hoi_runtime::sink::TripletRecord| SceneTriplet {
-            human: bbox(t.human.bbox),
-            object: t.object.as_ref().map(|o| bbox(o.bbox)),
-            verb: t.verb.replace('_', " "),
-            object_name: t.object.as_ref().map(|o| o.class.replace('_', " ")),
-            score: t.score,
-        };
-        let triplets = record.triplets.iter().map(triplet).collect();
-        let mut scene = self.scene(State::Running, Some(frame.index));
-        (scene.people, scene.triplets, scene.frame_ms) = (people, triplets, Some(record.timings_ms.total));
-        scene.picture = Some(frame.pixels);
-        self.outputs.show(scene);
-    }
-
-    fn scene(&mut self, state: State, frame: Option<u64>) -> Shown {
-        Shown {
-            frame,
-            dropped: self.outputs.lost_lines() + self.summary.dropped + self.feed.counts().dropped,
-            frames_per_second: self.pace.frames_per_second(Instant::now()),
-            temperature: self.temperature(),
-            ..Shown::of_state(state)
-        }
-    }
-
-    fn temperature(&mut self) -> Option<f32> {
-        let now = Instant::now();
-        if self.temperature_at.is_none_or(|at| now - at >= TEMPERATURE_EVERY) {
-            self.temperature_at = Some(now);
-            self.temperature = self.board.temperature();
-        }
-        self.temperature
-    }
-
-    fn status(&mut self) -> StatusRecord {
-        StatusRecord {
-            state: self.state,
-            uptime_s: self.begun.elapsed().as_secs(),
-            frames: self.summary.frames,
-            frames_per_s: self.pace.frames_per_second(Instant::now()).unwrap_or(0.0),
-            temperature_c: self.temperature(),
-            dropped_frames: self.summary.dropped + self.feed.counts().dropped,
-            lost_messages: self.outputs.lost_lines(),
-        }
-    }
-
-    /// The state for `systemctl status`.
-    fn status_line(&mut self) -> String {
-        let StatusRecord { state, frames, frames_per_s, dropped_frames, lost_messages, .. } = self.status();
-        let state = match state {
-            DeviceState::Starting => "waiting for the source",
-            DeviceState::Ok => "ok",
-            DeviceState::SourceError => "no pictures",
-            DeviceState::ModelError => "the model fails",
-            DeviceState::DeviceError => "device error",
-        };
-        format!(
-            "{state}; {frames} frames, {frames_per_s:.1} a second, {dropped_frames} dropped, {lost_messages} messages lost"
-        )
-    }
 }
 
 /// Says what became of an update on trial, on log, serial port and screen.
@@ -479,6 +368,11 @@ fn say_verdict(verdict: &Verdict, outputs: &mut Outputs<'_>) {
         outputs.send_error(&ErrorRecord { source: "", frame: 0, part: Part::Model, error: &said });
         outputs.hold(Shown::of_state(State::Update(said)), REFUSAL_TIME);
     }
+}
+
+/// The refusals of the store that `config` names.
+pub(super) fn refusals_of(config: &Config) -> Option<Refusals> {
+    (!config.model.store.is_empty()).then(|| Refusals::of(Path::new(&config.model.store)))
 }
 
 /// Seconds since the board was started; `None` where the system does not say.

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::disk::failed;
-use super::{Accept, Store, UpdateError, check_health, pack, read_key};
+use super::{Accept, Store, UpdateError, check_health, pack, read_key, refusal};
 use crate::device::describe;
 
 /// Where a board keeps its bundles.
@@ -108,7 +108,13 @@ fn answer(command: &Command) -> Result<String, UpdateError> {
         Command::Install { file, key, allow_older, store } => {
             let keys = key.iter().map(|key| read_key(key)).collect::<Result<Vec<_>, _>>()?;
             let accept = if *allow_older { Accept::AnyVersion } else { Accept::Newer };
-            let installed = Store::open(&store.store)?.install(file, &keys, accept, &mut check_health)?;
+            let installed = Store::open(&store.store)?.install(file, &keys, accept, &mut check_health);
+            if let Err(error) = &installed {
+                let why = format!("update {} is refused: {}", file.display(), describe(error));
+                // Where that cannot be written either, it is said here alone.
+                let _ = refusal::leave(&store.store, &why);
+            }
+            let installed = installed?;
             Ok(store.say(&installed, || format!("{installed} is installed; it runs, on trial, from the next start on")))
         }
         Command::Status { store } => {

@@ -10,6 +10,7 @@ use minisign_verify::PublicKey;
 use super::UpdateError;
 use super::archive::{Description, open_signed, unpack};
 use super::disk::{Disk, failed};
+use super::refusal;
 use super::signature::Signed;
 use super::state::{BESIDE, Installed, State, StoreStatus, is_left_over};
 use crate::device::describe;
@@ -291,7 +292,9 @@ impl Store {
     }
 
     fn check_empty(&self) -> Result<(), UpdateError> {
-        let ours = |name: &String| is_left_over(name) || name == STATE_LOCK || name == INSTALL_LOCK;
+        let ours = |name: &String| {
+            is_left_over(name) || [STATE_LOCK, INSTALL_LOCK, refusal::FILE, refusal::BESIDE].contains(&name.as_str())
+        };
         if self.names()?.iter().all(ours) {
             Ok(())
         } else {
