@@ -9,6 +9,7 @@ use hoi_runtime::engine::TractEngine;
 use hoi_runtime::pipeline::HoiPipeline;
 use hoi_runtime::source::Frame;
 use image::RgbImage;
+use serde::Serialize;
 
 use crate::board::{self, Board};
 use crate::config::Config;
@@ -24,7 +25,8 @@ const HOT: f32 = 80.0;
 const YEAR_2026: u64 = 1_767_225_600;
 
 /// Whether a part works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It works.
     Works,
@@ -36,8 +38,9 @@ pub enum Verdict {
     Unused,
 }
 
-/// What was found out about one part.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What was found out about one part. As JSON: `{"part": "camera", "verdict": "fails", "said": ".."}`; a verdict is `works`, `warns`,
+/// `fails` or `unused`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Which part.
     pub part: &'static str,

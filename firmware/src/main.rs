@@ -80,7 +80,7 @@ struct RunArgs {
     /// How often pictures and videos are gone through [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     repeat: Option<u32>,
-    /// Print the JSON lines of the frames (schema hoi.frame/1) as well
+    /// Print the JSON lines of the frames (schema hoi.frame/1) as well; `check`: its findings as JSON lines
     #[arg(long)]
     json: bool,
 }
@@ -137,7 +137,7 @@ fn main() -> ExitCode {
     }
     match command {
         Command::Run(args) => run_device(&args),
-        Command::Check { run, wait } => with_config(&run, |config| check_board(&config, wait)),
+        Command::Check { run, wait } => with_config(&run, |config| check_board(&config, wait, run.json)),
         Command::Config => {
             print!("{}", config::DOCUMENTED);
             ExitCode::SUCCESS
@@ -221,11 +221,14 @@ fn run_device(args: &RunArgs) -> ExitCode {
     }
 }
 
-fn check_board(config: &Config, wait: u16) -> ExitCode {
+fn check_board(config: &Config, wait: u16, json: bool) -> ExitCode {
     let mut failed = false;
     check::check(config, std::time::Duration::from_secs(wait.into()), &mut |finding| {
-        println!("{finding}");
         failed |= finding.verdict == Verdict::Fails;
+        match serde_json::to_string(&finding) {
+            Ok(line) if json => println!("{line}"),
+            _ => println!("{finding}"),
+        }
     });
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -275,6 +275,16 @@ fn check_says_a_line_for_each_part_and_fails_with_any_of_them() {
     for line in ["ok    board", "ok    model", "ok    camera", "-     display", "-     serial"] {
         assert!(said.contains(line), "{line}: {said}");
     }
+    let json = Command::new(env!("CARGO_BIN_EXE_hoi-device"))
+        .args(["check", "--json", "--source"])
+        .arg(photo("hug_dog.jpg"))
+        .output()
+        .unwrap();
+    let findings: Vec<Value> = json.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    assert!(
+        findings.iter().any(|finding| finding["part"] == "camera" && finding["verdict"] == "works"),
+        "{findings:?}"
+    );
     write(&config, &folder.path().join("gone.jpg"), "");
     let (code, said) = check();
     assert_eq!(code, Some(1), "{said}");
