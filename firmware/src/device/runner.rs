@@ -232,7 +232,7 @@ impl Runner<'_> {
         };
         match answer {
             Ok((record, frame)) => {
-                if !self.first_said && !record.triplets.is_empty() {
+                if self.settings.again.is_some() && !self.first_said && !record.triplets.is_empty() {
                     self.first_said = true;
                     if let Some(seconds) = since_boot() {
                         eprintln!("hoi-device: first triplet {seconds:.1} s after the board's start");
