@@ -238,6 +238,28 @@ fn a_damaged_configuration_at_the_start_is_said_and_the_last_one_that_worked_goe
 }
 
 #[test]
+fn a_camera_that_dies_again_and_again_is_started_again_and_detection_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("device.toml");
+    let text = "schema = \"hoi.device/1\"\noutput.json = true\nboard.name = \"host\"\n[source]\n\
+                uri = \"test://ride_horse?rate=10&die_after=3\"\n";
+    fs::write(&config, text).unwrap();
+    let mut device = Device::start(&config, |_| {});
+    for death in 1..=4 {
+        let frame = device.frame();
+        assert!(frame["triplets"].to_string().contains("\"ride\""), "after {death} deaths: {frame}");
+        device.wait_for("hoi-device: source test://ride_horse");
+        device.log.clear();
+        // What it gave before it died is read, so that the next frame is one of the next life.
+        while device.printed.try_recv().is_ok() {}
+    }
+    let (code, said) = device.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let restarts: u64 = said.split("started again ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(restarts >= 3, "{said}");
+}
+
+#[test]
 fn a_folder_that_goes_is_not_asked_for_without_pause() {
     let folder = tempfile::tempdir().unwrap();
     let (config, gone) = (folder.path().join("device.toml"), folder.path().join("photo.jpg"));

@@ -16,7 +16,8 @@ pub const SOON: Duration = Duration::from_secs(60);
 /// A running device: what it prints, line by line, and what it says.
 pub struct Device {
     child: Child,
-    printed: mpsc::Receiver<Value>,
+    /// Frames that were printed and not read yet.
+    pub printed: mpsc::Receiver<Value>,
     said: mpsc::Receiver<String>,
     /// Everything said so far.
     pub log: String,
