@@ -231,7 +231,10 @@ fn a_damaged_configuration_at_the_start_is_said_and_the_last_one_that_worked_goe
     let device = start();
     device.frame();
     let refused = |line: Value| line["error"].as_str().is_some_and(|error| error.contains("line 3"));
-    while !serial.recv_timeout(SOON).unwrap().is_some_and(refused) {}
+    let start = Instant::now();
+    while !serial.recv_timeout(SOON).unwrap().is_some_and(refused) {
+        assert!(start.elapsed() < SOON, "it did not reach the serial port");
+    }
     let (code, said) = device.stop();
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("the last configuration that worked goes on"), "{said}");
@@ -257,6 +260,34 @@ fn a_camera_that_dies_again_and_again_is_started_again_and_detection_goes_on() {
     assert_eq!(code, Some(0), "{said}");
     let restarts: u64 = said.split("started again ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(restarts >= 3, "{said}");
+}
+
+#[test]
+fn a_bundle_that_is_half_copied_is_said_and_the_program_s_own_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, bundle) = (folder.path().join("device.toml"), folder.path().join("half"));
+    fs::create_dir(&bundle).unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/nano");
+    for entry in fs::read_dir(&shipped).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), bundle.join(entry.file_name())).unwrap();
+    }
+    let whole = fs::read(shipped.join("detector.onnx")).unwrap();
+    fs::write(bundle.join("detector.onnx"), &whole[..whole.len() / 2]).unwrap();
+    let (reader, _port_end, port) = pty();
+    let parts = format!("[serial]\ndevice = \"{port}\"\n[model]\nbundle = \"{}\"\n", bundle.display());
+    write(&config, &photo("ride_horse.jpg"), &parts);
+    let serial = lines(reader, |line| serde_json::from_str::<Value>(&line).ok());
+    let device = Device::start(&config, |_| {});
+    assert_ne!(device.frame()["triplets"], Value::Array(vec![]));
+    let refused = |line: Value| line["error"].as_str().is_some_and(|error| error.contains("detector.onnx"));
+    let start = Instant::now();
+    while !serial.recv_timeout(SOON).unwrap().is_some_and(refused) {
+        assert!(start.elapsed() < SOON, "it did not reach the serial port");
+    }
+    let (code, said) = device.stop();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the bundle of the program answers") && said.contains("bundle builtin:"), "{said}");
 }
 
 #[test]

@@ -56,7 +56,24 @@ impl Model {
                 Err(error) => said(format!("updates are left aside: {}", super::describe(&error))),
             }
         }
-        let bundle = match config.bundle.as_str() {
+        Self::of_bundle(config, &config.bundle)
+    }
+
+    /// As [`load`](Self::load) for a device that shall answer whatever lies in its folders: where the bundle of the configuration cannot be
+    /// loaded, that of the program answers.
+    pub(super) fn load_or_builtin(config: &ModelConfig, said: &mut dyn FnMut(String)) -> Result<Self, DeviceError> {
+        Self::load(config, said).or_else(|error| {
+            if config.bundle.is_empty() {
+                return Err(error);
+            }
+            said(format!("{}; the bundle of the program answers", super::describe(&error)));
+            Self::of_bundle(config, "")
+        })
+    }
+
+    /// The bundle in a folder, or the fastest of the program's own where none is named.
+    fn of_bundle(config: &ModelConfig, bundle: &str) -> Result<Self, DeviceError> {
+        let bundle = match bundle {
             "" => ModelBundle::fastest_builtin()?,
             folder => ModelBundle::load(Path::new(folder))?,
         };

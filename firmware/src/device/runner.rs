@@ -76,7 +76,7 @@ pub(super) fn run(settings: &Settings, control: &Control, stdout: &mut dyn Write
     outputs.set_screen(open_screen(config, &board, settings.again.is_some())?);
     outputs.show(Shown::of_state(State::Starting("loading the model".to_owned())));
     let begun = begin(config, settings.again.is_some(), &board, &mut outputs);
-    let (feed, model) = match begun {
+    let (feed, model, said) = match begun {
         Ok(begun) => begun,
         Err(error) => {
             let said = describe(&error);
@@ -119,8 +119,8 @@ pub(super) fn run(settings: &Settings, control: &Control, stdout: &mut dyn Write
         failures: 0,
     };
     settings.accept();
-    if let Some(why) = &settings.refused {
-        runner.note(why);
+    for line in settings.refused.iter().chain(&said) {
+        runner.note(line);
     }
     runner.frames(control, &mut manager);
     manager.stopping();
@@ -137,19 +137,24 @@ pub(super) fn run(settings: &Settings, control: &Control, stdout: &mut dyn Write
     Ok(summary)
 }
 
-/// Opens everything else that a run needs, what is quick to fail first.
+/// Opens everything else that a run needs, what is quick to fail first; with what is to be said of the model.
 fn begin(
     config: &Config,
     service: bool,
     board: &Arc<dyn Board>,
     outputs: &mut Outputs<'_>,
-) -> Result<(Feed, Model), DeviceError> {
+) -> Result<(Feed, Model, Vec<String>), DeviceError> {
     outputs.set_serial(open_serial(config, board, service)?);
     let feed = open_feed(config)?;
-    let model = Model::load(&config.model, &mut |line| eprintln!("hoi-device: {line}"))?;
+    let mut said = Vec::new();
+    let mut say = |line| said.push(line);
+    let model = match service {
+        true => Model::load_or_builtin(&config.model, &mut say)?,
+        false => Model::load(&config.model, &mut say)?,
+    };
     eprintln!("hoi-device: bundle {}", model.origin.display());
     outputs.set_vocabulary(model.pipeline.vocabulary());
-    Ok((feed, model))
+    Ok((feed, model, said))
 }
 
 impl Runner<'_> {
