@@ -162,7 +162,6 @@ impl Runner<'_> {
         let mut said = Instant::now();
         let mut ready = false;
         while !control.is_stopping() {
-            manager.feed();
             if control.take_reload() {
                 self.reload();
             }
@@ -187,6 +186,8 @@ impl Runner<'_> {
                 ready = true;
                 manager.ready();
             }
+            // Only now: the manager's watchdog begins with that.
+            manager.feed();
             self.outputs.report();
             let now = Instant::now();
             if self.config.serial.status_s > 0.0 && (now - self.told).as_secs_f64() >= self.config.serial.status_s {
